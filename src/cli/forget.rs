@@ -82,14 +82,18 @@ impl Unknown {
         };
         let entry = Entry::of(&context.home, run);
         if entry.exists()
-            && let Some(assessment) = judge(&context.home, vec![entry], JUDGE_LOCK_TIMEOUT).pop()
+            && let Some(assessment) = judge(context, vec![entry], JUDGE_LOCK_TIMEOUT).pop()
         {
             return match assessment.liveness.clone() {
                 Liveness::Unknown(cause) => Ok(Self { cause, assessment: Some(assessment) }),
                 Liveness::Judging(by) => {
                     bail!("cannot forget the run {run}: another process is judging it ({by}); try again")
                 }
-                Liveness::Owned | Liveness::Unsupervised(_) | Liveness::Dead => {
+                Liveness::Owned
+                | Liveness::Unsupervised(_)
+                | Liveness::Queued(_)
+                | Liveness::Elsewhere(_)
+                | Liveness::Dead => {
                     drop(assessment);
                     known()
                 }

@@ -16,7 +16,7 @@ use crate::janitor::heartbeat;
 use crate::logging;
 use crate::run::hook;
 use crate::run::id::RunId;
-use crate::supervisor::{Part, exec_agent, supervise};
+use crate::supervisor::{Part, check_left, exec_agent, supervise};
 
 /// Does what a hidden command says; `None` if the process's arguments are none.
 pub(super) fn run() -> Option<ExitCode> {
@@ -29,10 +29,15 @@ pub(super) fn run() -> Option<ExitCode> {
 
 fn dispatch(name: &str, words: &[OsString]) -> Option<anyhow::Result<ExitCode>> {
     let done = match (name, words) {
-        // By a trigger.
+        // By a trigger, or by Slurm.
         ("supervise", [home, run]) => {
             logging::start();
             id(run).and_then(|run| supervise(home.into(), &run))
+        }
+        // By Slurm, on the node of a run whose supervisor is gone.
+        ("check-left", [home, run]) => {
+            logging::start();
+            id(run).and_then(|run| check_left(home.into(), &run))
         }
         // By a supervisor, as the agent, its setup or a check.
         ("exec", [home, run]) => id(run).and_then(|run| match exec_agent(home.into(), &run, Part::Agent)? {}),

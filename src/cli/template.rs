@@ -97,7 +97,7 @@ fn commented(key: &str, path: &str, property: &Value) -> String {
 }
 
 /// Values for keys that take none of the plain ones, such as 0 or an empty text.
-const EXAMPLES: [(&str, &str); 15] = [
+const EXAMPLES: [(&str, &str); 20] = [
     ("failed_ttl_secs", "259200"),
     ("max_consecutive_failures", "3"),
     ("max_daily_cost_usd", "5"),
@@ -107,6 +107,11 @@ const EXAMPLES: [(&str, &str); 15] = [
     ("repositories.branch", "\"main\""),
     ("repositories.directory", "\"src\""),
     ("repositories.url", "\"https://example.com/project.git\""),
+    ("resources.constraint", "\"a100\""),
+    ("resources.cpus", "4"),
+    ("resources.gpus", "1"),
+    ("resources.memory_mib", "8192"),
+    ("resources.partition", "\"gpu\""),
     ("retry.max_attempts", "3"),
     ("run_at", "\"2026-12-01T09:00\""),
     ("schedule", "\"0 9 * * 1-5\""),
@@ -185,10 +190,11 @@ mod tests {
         let offered = |line: &str| {
             line.strip_prefix('#').filter(|rest| !rest.is_empty() && !rest.starts_with(' ')).map(str::to_owned)
         };
+        let config = Config { slurm_max_gpus: Some(1), slurm_partitions: vec!["gpu".to_owned()], ..Config::default() };
         let check = |uncommented: &[String]| {
             let written = format!("title = \"T\"\nagent = \"a\"\n{}\n", uncommented.join("\n"));
             let read: Definition = toml::from_str(&written).map_err(|error| error.to_string())?;
-            read.check(&Config::default()).map_err(|error| error.to_string())
+            read.check(&config).map_err(|error| error.to_string())
         };
         let mut accepted = 0;
         let mut at = 0;

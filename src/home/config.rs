@@ -1,5 +1,7 @@
 //! `config.toml`: the home's few settings, all optional.
 
+mod slurm;
+
 use std::io;
 use std::path::Path;
 
@@ -22,6 +24,17 @@ pub enum SessionHostSetting {
     Tmux,
     /// No windows; the run is the same.
     Detached,
+}
+
+/// Where runs take place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// On the machine that triggers them.
+    #[default]
+    Local,
+    /// As jobs of Slurm, on the nodes of a cluster.
+    Slurm,
 }
 
 /// What becomes of work that exists only in a workbench whose retention has passed.
@@ -103,6 +116,25 @@ pub struct Config {
     pub max_daily_cost_usd: Option<MicroDollars>,
     /// How late the newest missed occurrence of a schedule is still caught up.
     pub catch_up_window_secs: u64,
+    /// Where runs take place if their routine does not say.
+    pub engine: EngineKind,
+    /// Arguments of `sbatch` for every job, each one long option in one word, as `--account=x`. Not those that are set for each run.
+    pub slurm_args: Vec<String>,
+    /// The partitions that routines may choose; the first is the default. If empty, Slurm's default and no other.
+    pub slurm_partitions: Vec<String>,
+    /// How many CPUs a routine may ask for. If absent, as many as Slurm gives.
+    pub slurm_max_cpus: Option<u64>,
+    /// How much memory a routine may ask for. If absent, as much as Slurm gives.
+    pub slurm_max_memory_mib: Option<u64>,
+    /// How many GPUs a routine may ask for. If absent, none.
+    pub slurm_max_gpus: Option<u64>,
+    /// How long a run may wait in Slurm's queue, from its trigger.
+    pub max_queue_secs: u64,
+    /// How many runs may wait or be alive on Slurm before another is refused, or a schedule's fire waits its turn.
+    pub slurm_max_jobs: u64,
+    /// After how long a failed node counts as powered off by your site, so that its runs are over. If absent, never: such a run stays
+    /// `unknown` until its node answers, or you forget it.
+    pub slurm_fenced_secs: Option<u64>,
     /// Pause between two watchdog passes.
     pub watchdog_interval_secs: u64,
     /// Pause between two sweeps.
@@ -144,6 +176,15 @@ impl Default for Config {
             max_daily_runs: None,
             max_daily_cost_usd: None,
             catch_up_window_secs: 24 * 60 * 60,
+            engine: EngineKind::default(),
+            slurm_args: Vec::new(),
+            slurm_partitions: Vec::new(),
+            slurm_max_cpus: None,
+            slurm_max_memory_mib: None,
+            slurm_max_gpus: None,
+            max_queue_secs: 24 * 60 * 60,
+            slurm_max_jobs: 200,
+            slurm_fenced_secs: None,
             watchdog_interval_secs: 30,
             cleanup_interval_secs: 60 * 60,
             confirm_over_workbenches: None,
@@ -198,6 +239,9 @@ impl Config {
             ("max_runtime_ceiling_secs", self.max_runtime_ceiling_secs),
             ("max_concurrent_runs", self.max_concurrent_runs),
             ("max_daily_runs", self.max_daily_runs.unwrap_or(1)),
+            ("max_queue_secs", self.max_queue_secs),
+            ("slurm_max_jobs", self.slurm_max_jobs),
+            ("slurm_fenced_secs", self.slurm_fenced_secs.unwrap_or(1)),
             ("watchdog_interval_secs", self.watchdog_interval_secs),
             ("cleanup_interval_secs", self.cleanup_interval_secs),
             ("max_run_archive_bytes", self.max_run_archive_bytes),
@@ -226,6 +270,8 @@ impl Config {
                 "archive_age_secs is {secs}; it must be at least {MIN_ARCHIVE_AGE_SECS}, which is 7 days"
             ));
         }
+        slurm::check_arguments(&self.slurm_args)?;
+        slurm::check_partitions(&self.slurm_partitions)?;
         let commands = [
             ("on_finish", &self.on_finish),
             ("on_failure", &self.on_failure),
@@ -246,6 +292,8 @@ pub fn is_command(words: &[String]) -> bool {
 
 /// What a person may write where a command runs.
 pub const COMMAND_RULE: &str = "a list of a command and its arguments, as in [\"notify-send\", \"done\"]";
+
+pub(crate) use slurm::is_partition;
 
 /// How long an archive is kept at least, whatever it takes.
 pub const MIN_ARCHIVE_AGE_SECS: u64 = 7 * 24 * 60 * 60;
@@ -317,5 +365,9 @@ mod tests {
         assert!(Config::parse("on_finish = 'a shell line'").is_err());
         assert!(Config::parse("heartbeat = ['']").unwrap_err().contains("heartbeat"));
         assert!(Config::parse("session_host = 'screen'").is_err());
+        assert!(Config::parse("engine = 'cloud'").is_err());
+        assert!(Config::parse("max_queue_secs = 0").unwrap_err().contains("max_queue_secs"));
+        assert!(Config::parse("slurm_args = ['--export=ALL']").unwrap_err().contains("slurm_args"));
+        assert!(Config::parse("slurm_partitions = ['a,b']").unwrap_err().contains("slurm_partitions"));
     }
 }

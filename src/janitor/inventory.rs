@@ -59,7 +59,7 @@ impl Inventory {
         let mut entries = Entry::list(&context.home)?;
         entries.retain(|entry| wanted(entry.id()));
         let unfinished: BTreeSet<RunId> = entries.iter().map(|entry| entry.id().clone()).collect();
-        let states: BTreeMap<RunId, RunState> = look(&context.home, entries, JUDGE_LOCK_TIMEOUT)
+        let states: BTreeMap<RunId, RunState> = look(context, entries, JUDGE_LOCK_TIMEOUT)
             .into_iter()
             .map(|one| (one.entry.id().clone(), state_of_entry(one.liveness)))
             .collect();
@@ -141,7 +141,7 @@ fn measure_disk(context: &Context, runs: &[RunId], until: Instant) -> (Disk, Vec
 
 fn state_of_entry(liveness: Liveness) -> RunState {
     match liveness {
-        Liveness::Owned => RunState::Alive,
+        Liveness::Owned | Liveness::Queued(_) | Liveness::Elsewhere(_) => RunState::Alive,
         Liveness::Unsupervised(left) => RunState::Unsupervised(names(&left)),
         Liveness::Unknown(cause) | Liveness::Judging(cause) => RunState::Unknown(cause),
         Liveness::Dead => RunState::Unknown("its end is not recorded yet; the watchdog does that".to_owned()),

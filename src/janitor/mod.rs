@@ -80,7 +80,27 @@ fn repeat(app: &App, duty: Duty, pass: Pass) {
         // Passes share only what is behind locks, and a bug in one must not stop the janitor.
         let pause = catch_unwind(AssertUnwindSafe(|| one_pass(app, duty, pass))).unwrap_or(PAUSE_AFTER_PANIC);
         app.janitor.passed(duty, pause);
-        std::thread::sleep(pause);
+        rest(app, duty, pause);
+    }
+}
+
+/// How soon the end of a run on another machine is recorded.
+const LOOK_FOR_ENDS: Duration = Duration::from_secs(1);
+
+/// Waits for the next pass. The watchdog's comes early for a run that ended on another machine, which cannot record it itself.
+fn rest(app: &App, duty: Duty, pause: Duration) {
+    let until = Instant::now() + pause;
+    // Those that the pass has left could not be recorded now.
+    let left = if duty == Duty::Watchdog { watchdog::ended_elsewhere(&app.home) } else { Vec::new() };
+    loop {
+        let rest = until.saturating_duration_since(Instant::now());
+        if duty != Duty::Watchdog || rest < LOOK_FOR_ENDS {
+            return std::thread::sleep(rest);
+        }
+        std::thread::sleep(LOOK_FOR_ENDS);
+        if watchdog::ended_elsewhere(&app.home).iter().any(|run| !left.contains(run)) {
+            return;
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use super::PassError;
 use super::report::{Failed, Killed};
 use crate::clock::{Moment, UnixSeconds};
+use crate::engine::slurm::exceeded_max_queue;
+use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::process_tree::{Cookie, names};
 use crate::routine::bounds::{Bounds, BoundsTable};
@@ -20,6 +22,7 @@ use crate::run::liveness::{self, Assessment, JUDGE_LOCK_TIMEOUT, Liveness};
 use crate::run::record::{EndCause, Ending, Manifest, Outcome, exceeded_max_runtime, exceeded_max_silence};
 use crate::run::recording::{read_outcome, record_abandoned};
 use crate::run::status::Status;
+use crate::run::submit::{submit_check, submitted_check};
 
 /// What one pass did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,6 +56,8 @@ struct Watched<'a> {
     /// The cause of an end that was requested, and the seconds since.
     ending: Option<(EndCause, u64)>,
     max_runtime_secs: u64,
+    /// How long it may wait in a queue.
+    max_queue_secs: u64,
     /// Seconds since its last output, if certain, and how many are allowed.
     silence_secs: Option<(u64, u64)>,
     grace_secs: u64,
@@ -74,6 +79,11 @@ fn decide(watched: &Watched<'_>) -> Action {
     match (watched.liveness, watched.ending) {
         (Liveness::Unknown(_) | Liveness::Judging(_), _) => Action::Leave,
         (Liveness::Dead, _) => Action::Record,
+        (Liveness::Queued(_), Some((cause, _))) => undone(cause, "Slurm still has its job"),
+        (Liveness::Queued(_), None) if age_secs > watched.max_queue_secs => {
+            Action::End(EndCause::LaunchFailed, exceeded_max_queue(age_secs, watched.max_queue_secs))
+        }
+        (Liveness::Queued(_), None) => Action::Leave,
         (Liveness::Unsupervised(_), Some((cause, _))) => undone(cause, "nothing has ended it"),
         (Liveness::Unsupervised(_), None) if age_secs > max_runtime_secs => exceeded(),
         (Liveness::Unsupervised(_), None) => match watched.silence_secs {
@@ -82,11 +92,15 @@ fn decide(watched: &Watched<'_>) -> Action {
             }
             _ => Action::Leave,
         },
-        (Liveness::Owned, Some((cause, since))) if since > grace_secs + SUPERVISOR_MARGIN.as_secs() => {
+        (Liveness::Owned | Liveness::Elsewhere(_), Some((cause, since)))
+            if since > grace_secs + SUPERVISOR_MARGIN.as_secs() =>
+        {
             undone(cause, "its supervisor did not end it")
         }
         // Also if its end was requested: the time of the request is on the wall clock, which can be set.
-        (Liveness::Owned, _) if age_secs > max_runtime_secs.saturating_add(grace_secs + SUPERVISOR_ALLOWANCE_SECS) => {
+        (Liveness::Owned | Liveness::Elsewhere(_), _)
+            if age_secs > max_runtime_secs.saturating_add(grace_secs + SUPERVISOR_ALLOWANCE_SECS) =>
+        {
             exceeded()
         }
         _ => Action::Leave,
@@ -154,6 +168,9 @@ pub fn pass(context: &Context, only: Option<&Slug>) -> Result<WatchReport, PassE
     let mut report = WatchReport::default();
     let (mut hung, mut dead) = (Vec::new(), Vec::new());
     for (assessment, action) in look(context, only)? {
+        if let Some(node) = &assessment.placed.needs_check {
+            check_on_node(context, &assessment, node, &mut report);
+        }
         match action {
             Action::Leave => report.unknown.extend(as_unknown(&assessment)),
             Action::End(cause, reason) => {
@@ -172,7 +189,7 @@ pub fn pass(context: &Context, only: Option<&Slug>) -> Result<WatchReport, PassE
         let stop_at = Instant::now() + RECORDING_TIMEOUT;
         // A few at a time: runs that are held look to others as if they were being judged all that time.
         for some in dead.chunks(RECORDED_AT_ONCE).take_while(|_| Instant::now() < stop_at) {
-            let judged = liveness::judge(&context.home, some.to_vec(), JUDGE_LOCK_TIMEOUT);
+            let judged = liveness::judge(context, some.to_vec(), JUDGE_LOCK_TIMEOUT);
             // What is not recorded now is by the next pass.
             let judged = judged.into_iter().take_while(|_| Instant::now() < stop_at);
             judged.for_each(|assessment| record(context, assessment, &mut report));
@@ -194,12 +211,37 @@ pub fn pass(context: &Context, only: Option<&Slug>) -> Result<WatchReport, PassE
     Ok(report)
 }
 
+/// After how long a check on a node that attested nothing is made again.
+const PAUSE_BETWEEN_CHECKS: Duration = Duration::from_secs(10 * 60);
+
+/// Has Slurm look on the node of a run for what is left of it.
+fn check_on_node(context: &Context, assessment: &Assessment, node: &str, report: &mut WatchReport) {
+    let Some(order) = assessment.manifest.as_ref().ok().and_then(|manifest| manifest.job.as_ref()) else { return };
+    if submitted_check(&assessment.entry).is_some_and(|since| since < PAUSE_BETWEEN_CHECKS) {
+        return;
+    }
+    match submit_check(context, &assessment.entry, order, node) {
+        Ok(()) => tracing::info!(run = %assessment.entry.id(), node, "checking what is left of it on its node"),
+        Err(error) => {
+            let error = format!("cannot check what is left of it on {node}: {error}");
+            report.failed.push(failed(context, assessment.entry.id().clone(), error));
+        }
+    }
+}
+
+/// Returns the runs that have ended on their nodes and wait to be recorded here. It costs one look at each entry.
+pub(super) fn ended_elsewhere(home: &Home) -> Vec<RunId> {
+    let mut entries = Entry::list(home).unwrap_or_default();
+    entries.retain(|entry| entry.gone().is_ok_and(|gone| gone.is_some()));
+    entries.iter().map(|entry| entry.id().clone()).collect()
+}
+
 fn look(context: &Context, only: Option<&Slug>) -> Result<Vec<(Assessment, Action)>, FileError> {
     let mut entries = Entry::list(&context.home)?;
     entries.retain(|entry| only.is_none_or(|slug| entry.id().routine() == slug));
     let mut bounds = BoundsTable::new(&context.home, &context.config);
     let now = Moment::now();
-    Ok(liveness::look(&context.home, entries, JUDGE_LOCK_TIMEOUT)
+    Ok(liveness::look(context, entries, JUDGE_LOCK_TIMEOUT)
         .into_iter()
         .map(|assessment| {
             let action = action(context, &assessment, bounds.get(assessment.entry.id().routine()), &now);
@@ -213,15 +255,25 @@ fn action(context: &Context, assessment: &Assessment, bounds: &Bounds, now: &Mom
     let Ok(manifest) = &assessment.manifest else { return Action::Leave };
     decide(&Watched {
         liveness: &assessment.liveness,
-        age_secs: manifest.triggered.elapsed_secs_at(now),
+        age_secs: age_secs(assessment, manifest, now),
         ending: (assessment.entry.end_request().ok().flatten())
             .map(|request| (request.cause, request.at.age_secs_at(now.at))),
         max_runtime_secs: bounds.max_runtime_secs_of_run(manifest.max_runtime_secs),
+        max_queue_secs: context.config.max_queue_secs,
         silence_secs: bounds
             .max_silence_secs_of_run(manifest.command.max_silence_secs)
             .and_then(|max| Some((silent_secs(context, assessment, manifest, now)?, max))),
         grace_secs: context.config.kill_grace_secs,
     })
+}
+
+/// Returns the seconds that count towards a run's bound: in a queue towards that of the queue, and then from the start on its node.
+fn age_secs(assessment: &Assessment, manifest: &Manifest, now: &Moment) -> u64 {
+    if manifest.job.is_none() || matches!(assessment.liveness, Liveness::Queued(_)) {
+        return manifest.triggered.elapsed_secs_at(now);
+    }
+    let taken = assessment.entry.supervisor().ok().flatten().and_then(|taken| taken.at);
+    taken.map_or(0, |at| at.elapsed_secs_at(now))
 }
 
 /// Returns the seconds since a run's last output; `None` if not certain. The log has a time on the wall clock, which must not
@@ -286,7 +338,15 @@ mod tests {
 
     fn watched(liveness: &Liveness, age_secs: u64, ending_secs: Option<u64>) -> Watched<'_> {
         let ending = ending_secs.map(|secs| (EndCause::Stopped, secs));
-        Watched { liveness, age_secs, ending, max_runtime_secs: 100, silence_secs: None, grace_secs: 10 }
+        Watched {
+            liveness,
+            age_secs,
+            ending,
+            max_runtime_secs: 100,
+            max_queue_secs: 500,
+            silence_secs: None,
+            grace_secs: 10,
+        }
     }
 
     #[test]
@@ -321,6 +381,22 @@ mod tests {
         assert!(matches!(decide(&silent(81)), Action::End(EndCause::Silent, reason) if reason.contains("1 min 21 s")));
         let supervised = Watched { liveness: &Liveness::Owned, ..silent(9999) };
         assert_eq!(decide(&supervised), Action::Leave, "its supervisor knows better");
+    }
+
+    #[test]
+    fn in_the_queue_only_the_bound_of_the_queue_counts() {
+        let queued = Liveness::Queued("waits".to_owned());
+        assert_eq!(decide(&watched(&queued, 500, None)), Action::Leave);
+        let too_long = decide(&watched(&queued, 501, None));
+        assert!(matches!(too_long, Action::End(EndCause::LaunchFailed, reason) if reason.contains("max_queue_secs")));
+        assert!(matches!(decide(&watched(&queued, 1, Some(0))), Action::End(EndCause::Stopped, _)));
+    }
+
+    #[test]
+    fn rule_3_where_slurm_placed_it_its_supervisor_gets_its_chance_first_too() {
+        let elsewhere = Liveness::Elsewhere("on n1".to_owned());
+        assert_eq!(decide(&watched(&elsewhere, 125, None)), Action::Leave);
+        assert!(matches!(decide(&watched(&elsewhere, 126, None)), Action::End(EndCause::TimedOut, _)));
     }
 
     #[test]

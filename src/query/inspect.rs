@@ -119,7 +119,7 @@ pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
     let entry = Entry::of(&context.home, id);
     // Before the view, which says how to attach unless there is one.
     let window_problem = entry.window_problem();
-    let assessment = if entry.exists() { look(&context.home, vec![entry], JUDGE_LOCK_TIMEOUT).pop() } else { None };
+    let assessment = if entry.exists() { look(context, vec![entry], JUDGE_LOCK_TIMEOUT).pop() } else { None };
     let mut run = match &assessment {
         Some(assessment) => RunView::of_unfinished(context, assessment),
         None => listing::find(context, id)?,
@@ -179,6 +179,8 @@ fn liveness(run: &RunView, assessment: Option<&Assessment>, is_recorded: bool) -
         Some(Liveness::Owned) => {
             (LivenessView::Alive, "its supervisor, or its trigger while it starts, holds its lock".to_owned())
         }
+        Some(Liveness::Queued(what)) => (LivenessView::Alive, format!("it {what}")),
+        Some(Liveness::Elsewhere(what)) => (LivenessView::Alive, what.clone()),
         Some(Liveness::Unsupervised(left)) => (
             LivenessView::Alive,
             format!(
@@ -238,6 +240,9 @@ fn last_output(workbench: &Workbench, outcome: Option<&Outcome>) -> Option<UnixS
 /// Lists the processes of an unfinished run, those that used most first; `None` where they are not known.
 fn processes_of(home: &Home, assessment: &Assessment) -> Option<Vec<RunProcess>> {
     let found = match (&assessment.liveness, &assessment.manifest) {
+        // They are seen only on its node.
+        (Liveness::Owned, Ok(manifest)) if manifest.job.is_some() => return None,
+        (Liveness::Queued(_) | Liveness::Elsewhere(_), _) => return None,
         (Liveness::Owned, Ok(manifest)) => {
             let written = RecordedProcesses::read(&assessment.entry, manifest, &Here::of(home)).unwrap_or_default();
             Scan::take().ok()?.members(&manifest.cookie, &written.belonging())

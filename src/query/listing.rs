@@ -241,7 +241,7 @@ pub(crate) struct Unfinished {
 /// Looks at the runs that have an entry, the oldest first.
 pub(crate) fn unfinished(context: &Context) -> Result<Vec<Unfinished>, FileError> {
     let mut bounds = BoundsTable::new(&context.home, &context.config);
-    let assessments = look(&context.home, Entry::list(&context.home)?, JUDGE_LOCK_TIMEOUT);
+    let assessments = look(context, Entry::list(&context.home)?, JUDGE_LOCK_TIMEOUT);
     let show = |assessment: Assessment| {
         let bounds = bounds.get(assessment.entry.id().routine());
         let manifest = assessment.manifest.as_ref().ok();
@@ -336,7 +336,7 @@ impl<'a> Views<'a> {
     /// Shows runs in the given order, except those that are gone.
     fn of(&mut self, ids: &[RunId]) -> Vec<RunView> {
         let entries = ids.iter().map(|id| Entry::of(&self.context.home, id)).filter(Entry::exists).collect();
-        let unfinished: BTreeMap<RunId, Assessment> = look(&self.context.home, entries, JUDGE_LOCK_TIMEOUT)
+        let unfinished: BTreeMap<RunId, Assessment> = look(self.context, entries, JUDGE_LOCK_TIMEOUT)
             .into_iter()
             .map(|assessment| (assessment.entry.id().clone(), assessment))
             .collect();

@@ -14,7 +14,7 @@ use crate::run::entry::Workbench;
 use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, Liveness};
 use crate::run::pin::is_pinned;
-use crate::run::record::{EndRequest, Origin, Outcome, RecordError};
+use crate::run::record::{EndRequest, Origin, Outcome, RecordError, SlurmJob};
 use crate::run::recording::{outcome_left_behind, read_outcome};
 use crate::run::report::Report;
 use crate::run::retention;
@@ -62,6 +62,9 @@ pub struct RunView {
     pub session: String,
     /// Where it can be watched.
     pub session_host: HostKind,
+    /// Its job on Slurm, if it is one: id, node, partition, state.
+    #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
+    pub job: Option<SlurmJob>,
     /// The command that shows it while it runs.
     pub attach_command: Option<String>,
     /// The file of everything that the agent printed.
@@ -112,6 +115,7 @@ impl RunView {
             view.session_host = manifest.session_host;
             view.origin = unasked(manifest.origin.clone());
         }
+        view.job.clone_from(&assessment.placed.job);
         view.started_at = started.as_ref().map(|started| started.at);
         let last_output = Workbench::of(&context.home, entry.id()).last_output_or(view.triggered_at);
         (view.status, view.status_reason, view.finished_at) = match unreadable {
@@ -217,6 +221,7 @@ impl RunView {
             workbench: workbench.directory().display().to_string(),
             session: id.session_name(),
             session_host: HostKind::Detached,
+            job: None,
             attach_command: None,
             log_path: workbench.log().display().to_string(),
             log_bytes: workbench.log_state().map_or(0, |(_, bytes)| bytes),
@@ -249,6 +254,7 @@ impl RunView {
         self.started_at = outcome.started_at;
         self.finished_at = Some(outcome.finished_at);
         self.session_host = outcome.session_host;
+        self.job = outcome.job;
         self.work = outcome.work;
         self.output = outcome.output;
         self.report = outcome.report;
@@ -279,7 +285,11 @@ fn status_of(
     last_output: UnixSeconds,
     now: UnixSeconds,
 ) -> (Status, Option<String>, Option<UnixSeconds>) {
-    let live = if is_started { Status::Running } else { Status::Preparing };
+    let live = match assessment.liveness {
+        Liveness::Queued(_) => Status::Queued,
+        _ if is_started => Status::Running,
+        _ => Status::Preparing,
+    };
     let reason = match (&assessment.liveness, request) {
         // What the next judge writes, unless what the agent printed says more.
         (Liveness::Dead, _) => {
@@ -287,7 +297,9 @@ fn status_of(
             return (ending.status, ending.reason, Some(ending.finished_at));
         }
         (Liveness::Owned, None) => None,
-        (Liveness::Owned | Liveness::Judging(_), Some(request)) => {
+        (Liveness::Queued(what), None) => Some(format!("it {what}")),
+        (Liveness::Elsewhere(_), None) => None,
+        (Liveness::Owned | Liveness::Judging(_) | Liveness::Queued(_) | Liveness::Elsewhere(_), Some(request)) => {
             Some(format!("it is being ended: {}", request.reason))
         }
         (Liveness::Unsupervised(left), None) => Some(format!("its supervisor is gone; alive: {}", names(left))),

@@ -67,6 +67,7 @@ impl Definition {
         check_bound("max_runtime_secs", self.max_runtime_secs, runtime_ceiling)?;
         check_bound("failed_ttl_secs", self.failed_ttl_secs, ttl_ceiling)?;
         check_bound("max_silence_secs", self.max_silence_secs, runtime_ceiling)?;
+        self.resources.check_allowed(config)?;
         self.checked_schedule().map(drop)
     }
 
@@ -106,6 +107,7 @@ impl Definition {
         let schedule = self.parse_schedule()?;
         check_retry(self.retry)?;
         repository::check(&self.repositories)?;
+        self.resources.check()?;
         check_env("env", &self.env)?;
         check_env("trusted.env", &self.trusted.env)?;
         self.trusted.check_hooks()?;

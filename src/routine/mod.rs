@@ -14,6 +14,7 @@ pub mod listing;
 pub(crate) mod model;
 pub(crate) mod prompt;
 pub(crate) mod repository;
+pub(crate) mod resources;
 pub(crate) mod schedule;
 pub(crate) mod slug;
 pub(crate) mod snooze;

@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use super::invalid_field::InvalidField;
 use super::repository::Repository;
+use super::resources::Resources;
 use super::schedule::{CronExpressions, run_at};
 use super::slug::Slug;
 use crate::clock::UnixSeconds;
 use crate::environment::Variables;
-use crate::home::config::{COMMAND_RULE, UnsavedWork, is_command};
+use crate::home::config::{COMMAND_RULE, EngineKind, UnsavedWork, is_command};
 use crate::money::MicroDollars;
 use crate::options::{Options, PERMISSIONS, Permissions};
 
@@ -70,6 +71,8 @@ pub struct Definition {
     /// Whether each run gets the beginning of the last successful run's report.
     #[serde(skip_serializing_if = "is_default")]
     pub continuity: bool,
+    /// Where its runs take place. If absent, what the home says.
+    pub engine: Option<EngineKind>,
     /// Words to find it by, at most 20.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
@@ -82,6 +85,9 @@ pub struct Definition {
     // From here on tables, which TOML wants after values.
     /// Try a run that failed or was interrupted again.
     pub retry: Option<Retry>,
+    /// What its runs ask of the cluster, where they take place on one.
+    #[serde(skip_serializing_if = "is_default")]
+    pub resources: Resources,
     /// Variables for its runs, of those that its agent accepts. Tools can write these too.
     #[serde(skip_serializing_if = "Variables::is_empty")]
     pub env: Variables,
@@ -207,10 +213,12 @@ impl Default for Definition {
             unsaved_work: None,
             archive_files: None,
             continuity: false,
+            engine: None,
             tags: Vec::new(),
             created_at: UnixSeconds::default(),
             updated_at: UnixSeconds::default(),
             retry: None,
+            resources: Resources::default(),
             env: Variables::new(),
             options: Options::new(),
             repositories: Vec::new(),

@@ -19,6 +19,7 @@ use crate::clock::UnixSeconds;
 use crate::environment::EnvName;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
+use crate::home::config::EngineKind;
 use crate::home::file_cache::{Fingerprint, Stamp};
 
 #[derive(Debug, Clone)]
@@ -82,6 +83,7 @@ pub struct Plan {
     /// The agent of what waits.
     pub agent: Option<Box<str>>,
     pub overlap: Overlap,
+    pub engine: Option<EngineKind>,
     /// Whether `next` is another one once the machine's time zone is.
     pub follows_machine_zone: bool,
 }
@@ -111,6 +113,7 @@ impl Plan {
             agent: ledger.waiting.as_ref().map(|_| definition.agent.as_str().into()),
             waiting: ledger.waiting.map(Arc::new),
             overlap: definition.overlap,
+            engine: definition.engine,
             follows_machine_zone: schedule.is_some_and(Schedule::follows_machine_zone),
         }
     }

@@ -12,6 +12,7 @@ use super::unwritten_ends::UnwrittenEnds;
 use crate::agent::shell_path::Asker;
 use crate::agent::{SearchPath, ShellPaths};
 use crate::engine::Local;
+use crate::engine::slurm::{Looks, Slurm};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::config::{Config, SessionHostSetting};
@@ -38,19 +39,26 @@ pub struct Context {
     pub routines: Arc<KnownRoutines>,
     /// The PATHs of the user's shells.
     pub shell_paths: Arc<ShellPaths>,
+    /// What Slurm last said.
+    pub slurm_looks: Arc<Looks>,
 }
 
 impl Context {
-    /// Returns where its supervisors run.
-    pub fn engine(&self) -> Local {
+    /// Returns what starts supervisors on this machine.
+    pub fn local(&self) -> Local {
         Local::new(self.program.path())
+    }
+
+    /// Returns what starts them on a cluster.
+    pub fn slurm(&self) -> Slurm {
+        Slurm::new(Arc::clone(&self.slurm_looks))
     }
 
     /// Makes the context of a supervisor, which opens no window.
     pub fn of_supervisor(home: Home, config: Config, program: Program) -> Self {
         let session_host = SessionHost::choose(&home, SessionHostSetting::Detached);
-        let (history, routines, unwritten_ends, shell_paths) = Default::default();
-        Self { home, config, session_host, program, history, routines, unwritten_ends, shell_paths }
+        let (history, routines, unwritten_ends, shell_paths, slurm_looks) = Default::default();
+        Self { home, config, session_host, program, history, routines, unwritten_ends, shell_paths, slurm_looks }
     }
 }
 
@@ -67,6 +75,8 @@ pub struct App {
     unwritten_ends: Arc<UnwrittenEnds>,
     /// What is known of all routines.
     pub(crate) routines: Arc<KnownRoutines>,
+    /// What Slurm last said.
+    slurm_looks: Arc<Looks>,
     /// As they were last read for looking.
     settings: Arc<FileCache<Config>>,
     had_settings: Arc<AtomicBool>,
@@ -104,6 +114,7 @@ impl App {
             history: Arc::default(),
             unwritten_ends: Arc::default(),
             routines: Arc::default(),
+            slurm_looks: Arc::default(),
             settings: Arc::new(FileCache::new()),
             had_settings: Arc::default(),
             chosen: Arc::default(),
@@ -161,6 +172,7 @@ impl App {
             routines: Arc::clone(&self.routines),
             unwritten_ends: Arc::clone(&self.unwritten_ends),
             shell_paths: Arc::clone(&self.shell_paths),
+            slurm_looks: Arc::clone(&self.slurm_looks),
         }
     }
 

@@ -95,14 +95,14 @@ pub fn delete(
 /// Returns the runs of a routine that have entries: those not known to be dead, and the dead.
 fn entries(context: &Context, slug: &Slug) -> Result<(Unfinished, BTreeSet<RunId>), FileError> {
     let (mut unfinished, mut dead) = (Vec::new(), BTreeSet::new());
-    for one in look(&context.home, Entry::of_routine(&context.home, slug)?, JUDGE_LOCK_TIMEOUT) {
+    for one in look(context, Entry::of_routine(&context.home, slug)?, JUDGE_LOCK_TIMEOUT) {
         let run = one.entry.id().clone();
         let doubt = match one.liveness {
             Liveness::Dead => {
                 dead.insert(run);
                 continue;
             }
-            Liveness::Owned | Liveness::Unsupervised(_) => String::new(),
+            Liveness::Owned | Liveness::Unsupervised(_) | Liveness::Queued(_) | Liveness::Elsewhere(_) => String::new(),
             Liveness::Unknown(cause) | Liveness::Judging(cause) => format!(" (unknown: {cause})"),
         };
         unfinished.push((run, doubt));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::context::Context;
+use super::end_on_slurm;
 use super::entry::{Entry, Workbench};
 use super::id::RunId;
 use super::judge_locks::Hold;
@@ -108,12 +109,15 @@ pub fn end_run(context: &Context, id: &RunId, order: &Order) -> Result<Ended, En
         }
         Ok(_) => None,
     };
+    if manifest.job.is_some() {
+        return end_on_slurm::end(context, &entry);
+    }
     let written = RecordedProcesses::read(&entry, &manifest, &here).unwrap_or_default();
     let supervisor = written.supervisor;
     let announce = unwritten.is_some() && written.takes_unwritten_request;
     let ask = if announce { UNWRITTEN_REQUEST } else { Signal::TERM };
     if let Some(supervisor) = supervisor
-        && let Err(error) = context.engine().wake(supervisor, ask)
+        && let Err(error) = context.local().wake(supervisor, ask)
     {
         // It looks at the request by itself, a second later.
         tracing::warn!(run = %id, %error, "the supervisor could not be signalled");
@@ -131,7 +135,7 @@ pub fn end_run(context: &Context, id: &RunId, order: &Order) -> Result<Ended, En
         Hold::Owned | Hold::Judging(_) | Hold::Unreadable(_) => (Duration::ZERO, None),
     };
     let (mut record, processes) = KnownRecord::open(&context.home, &entry, &manifest);
-    let survivors = context.engine().end(&manifest.cookie, supervisor, processes, grace, &mut |processes| {
+    let survivors = context.local().end(&manifest.cookie, supervisor, processes, grace, &mut |processes| {
         record.note(processes);
     })?;
     // Held until here, where nobody owns the run, so that one process at a time ends it. Of two, one may be a process of the run
@@ -203,6 +207,16 @@ pub fn end_own_processes(
     })
 }
 
+/// Ends the processes of a run that are left on this node without a supervisor, and returns those that outlived it.
+///
+/// # Errors
+/// The processes cannot be listed: some may have been signalled, and nothing is known of what is left.
+pub fn end_on_this_node(context: &Context, entry: &Entry, manifest: &Manifest) -> Result<Vec<Process>, ScanError> {
+    let (mut record, processes) = KnownRecord::open(&context.home, entry, manifest);
+    let grace = Duration::from_secs(context.config.kill_grace_secs);
+    context.local().end(&manifest.cookie, None, processes, grace, &mut |processes| record.note(processes))
+}
+
 /// Keeps on disk which processes are being ended.
 struct KnownRecord<'a> {
     entry: &'a Entry,
@@ -238,16 +252,18 @@ fn judge(context: &Context, entry: &Entry) -> Result<Ended, EndError> {
     let deadline = Instant::now() + OTHER_JUDGE_TIMEOUT;
     let unjudged = |cause: String| Err(EndError::Unjudged { run: entry.id().clone(), cause });
     loop {
-        let judged = liveness::judge(&context.home, vec![entry.clone()], JUDGE_LOCK_TIMEOUT).pop();
+        let judged = liveness::judge(context, vec![entry.clone()], JUDGE_LOCK_TIMEOUT).pop();
         let Some(assessment) = judged else { return Ok(Ended::Finished) };
         match assessment.liveness.clone() {
             Liveness::Unknown(cause) => return unjudged(cause),
             Liveness::Unsupervised(processes) => return Ok(Ended::Survived(processes)),
-            Liveness::Owned if Instant::now() >= deadline => {
+            Liveness::Queued(_) | Liveness::Elsewhere(_) | Liveness::Owned if Instant::now() >= deadline => {
                 return unjudged("its lock is still held".to_owned());
             }
             Liveness::Judging(by) if Instant::now() >= deadline => return unjudged(by),
-            Liveness::Owned | Liveness::Judging(_) => std::thread::sleep(LONGEST_PAUSE),
+            Liveness::Owned | Liveness::Judging(_) | Liveness::Queued(_) | Liveness::Elsewhere(_) => {
+                std::thread::sleep(LONGEST_PAUSE);
+            }
             Liveness::Dead => {
                 let recorded = assessment.into_judgement().map(|judgement| record_abandoned(context, &judgement));
                 return match recorded {

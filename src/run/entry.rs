@@ -10,7 +10,8 @@ use rustix::fs::OFlags;
 use super::disagreement::Verification;
 use super::id::RunId;
 use super::record::{
-    self, AgentExit, EndRequest, Environment, Manifest, ProcessesRecord, RecordError, Started, SupervisorRecord,
+    self, AgentExit, EndRequest, Environment, Gone, Manifest, ProcessesRecord, RecordError, Started, SubmittedJob,
+    SupervisorRecord,
 };
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
@@ -274,6 +275,34 @@ impl Entry {
     /// The record is unreadable or damaged.
     pub(crate) fn supervisor(&self) -> Result<Option<SupervisorRecord>, FileError> {
         atomic_file::read_json_if_present(&self.file("supervisor.json"))
+    }
+
+    /// Notes what became of its submission to Slurm. That is worth no error: its jobs are found by name and token.
+    pub(crate) fn set_job(&self, job: &SubmittedJob) {
+        if let Err(error) = atomic_file::replace_json_unsynced(&self.file("job.json"), job) {
+            tracing::warn!(run = %self.id, %error, "what Slurm answered is not on disk");
+        }
+    }
+
+    /// Reads what became of its submission to Slurm.
+    pub(crate) fn job(&self) -> Option<SubmittedJob> {
+        atomic_file::read_json(&self.file("job.json")).ok()
+    }
+
+    /// Attests that nothing of the run is left on this machine, on which it took place.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn set_gone(&self, gone: &Gone) -> Result<(), FileError> {
+        atomic_file::write_json(&self.file("gone.json"), gone)
+    }
+
+    /// Reads whether the machine on which it took place attested that nothing is left.
+    ///
+    /// # Errors
+    /// The record is unreadable.
+    pub(crate) fn gone(&self) -> Result<Option<Gone>, FileError> {
+        atomic_file::unless_damaged(atomic_file::read_json_if_present(&self.file("gone.json")))
     }
 
     /// Takes the entry out of sight and deletes it: the run is finished.

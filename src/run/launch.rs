@@ -12,6 +12,7 @@ use super::id::RunId;
 use super::record::{EndCause, Ending, Manifest, Outcome, SupervisorRecord};
 use super::recording::{self, Attempt};
 use super::status::Status;
+use super::submit::submit;
 use crate::clock::UnixSeconds;
 use crate::session::SessionError;
 
@@ -40,6 +41,11 @@ pub fn launch(context: &Context, claim: Claim, deadline: Instant) -> Result<(), 
     let failed = |reason: String| LaunchError { run, reason, nothing_left: false };
     if let Err(reason) = begin(context, &claim, deadline) {
         return Err(fail(context, claim, reason, deadline));
+    }
+    if claim.manifest.job.is_some() {
+        // It waits its turn, and nobody waits for it.
+        open_window(context, &claim.entry);
+        return Ok(());
     }
     match await_start(context, &claim, deadline) {
         Some(Ok(())) => {
@@ -97,7 +103,10 @@ fn begin(context: &Context, claim: &Claim, deadline: Instant) -> Result<(), Stri
     if let Ok(Some(request)) = claim.entry.end_request() {
         return Err(request.reason);
     }
-    let submitted = context.engine().submit(context.home.root(), claim.entry.id().to_string(), &claim.manifest.cookie);
+    if let Some(order) = &claim.manifest.job {
+        return submit(context, &claim.entry, &claim.manifest, order, deadline);
+    }
+    let submitted = context.local().submit(context.home.root(), claim.entry.id().to_string(), &claim.manifest.cookie);
     submitted.map_err(|error| error.to_string())
 }
 
@@ -186,7 +195,7 @@ fn await_start(context: &Context, claim: &Claim, deadline: Instant) -> Option<Re
         }
         if Instant::now() >= deadline {
             let is_taken =
-                |taken: Option<SupervisorRecord>| taken.is_some_and(|record| context.engine().look(record.supervisor));
+                |taken: Option<SupervisorRecord>| taken.is_some_and(|record| context.local().look(record.supervisor));
             return claim.entry.supervisor().is_ok_and(is_taken).then_some(Ok(()));
         }
         std::thread::sleep(PAUSE);

@@ -1,15 +1,20 @@
 //! Whether an unfinished run lives: by its lock, and by its processes. No window, and no missing one, says anything.
 
+mod elsewhere;
+
 use std::time::{Duration, Instant};
 
+use super::context::Context;
 use super::entry::Entry;
 use super::judge_locks::{Hold, JudgeLocks};
 use super::record::{EndRequest, Ending, Manifest, RecordError};
 use super::recorded_processes::RecordedProcesses;
 use super::this_machine::Here;
 use crate::clock::UnixSeconds;
-use crate::home::Home;
+use elsewhere::Elsewhere;
+
 use crate::process_tree::{Process, Scan, start_at};
+pub use elsewhere::Placed;
 
 /// What is known of the life of an unfinished run (rule 2).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +23,10 @@ pub enum Liveness {
     Owned,
     /// Alive: nobody holds its lock, yet these processes are left of it.
     Unsupervised(Vec<Process>),
+    /// Alive: its job waits on Slurm, or starts there. In words, what it does.
+    Queued(String),
+    /// Alive: its job is alive on Slurm, where its lock may not reach. In words, where.
+    Elsewhere(String),
     /// Finished: nobody holds its lock, and nothing of it is left.
     Dead,
     /// Nobody owns it, and another process has been judging it for longer than this one waited. It may be any of the other
@@ -33,6 +42,8 @@ pub struct Assessment {
     pub entry: Entry,
     pub manifest: Result<Manifest, RecordError>,
     pub liveness: Liveness,
+    /// Its job, if it is a run on Slurm.
+    pub placed: Placed,
     /// Its locks, held while nobody owns the run, so that the judgement stays true for as long as they are kept.
     locks: Option<JudgeLocks>,
 }
@@ -53,7 +64,14 @@ impl Assessment {
             Err(_) => started.is_some(),
         };
         let was_to_be_verified = self.manifest.as_ref().is_ok_and(|manifest| manifest.verify.is_some());
-        Ending::of_abandoned(started, request.as_ref().or(unwritten), exit, was_to_be_verified, last_output, now)
+        let request = request.as_ref().or(unwritten);
+        let ending = Ending::of_abandoned(started, request, exit, was_to_be_verified, last_output, now);
+        match &self.manifest {
+            Ok(manifest) if manifest.job.is_some() => {
+                ending.or_by_job(self.placed.end, self.entry.supervisor().is_ok_and(|taken| taken.is_some()), now)
+            }
+            _ => ending,
+        }
     }
 
     fn let_go(self) -> Self {
@@ -64,7 +82,7 @@ impl Assessment {
     pub fn into_judgement(self) -> Option<Judgement> {
         match (self.liveness, self.manifest, self.locks) {
             (Liveness::Dead, Ok(manifest), Some(locks)) => {
-                Some(Judgement { entry: self.entry, manifest, _locks: locks })
+                Some(Judgement { entry: self.entry, manifest, placed: self.placed, _locks: locks })
             }
             _ => None,
         }
@@ -76,6 +94,8 @@ impl Assessment {
 pub struct Judgement {
     pub entry: Entry,
     pub manifest: Manifest,
+    /// Its job, if it was a run on Slurm.
+    pub placed: Placed,
     _locks: JudgeLocks,
 }
 
@@ -89,54 +109,89 @@ const LEAST_JUDGE_TIMEOUT: Duration = Duration::from_millis(20);
 /// How many runs are held, and so how many files are open, at once.
 const RUNS_AT_ONCE: usize = 64;
 
-/// Looks at unfinished runs and holds none of them afterwards; those that finish meanwhile are left out.
-pub fn look(home: &Home, mut entries: Vec<Entry>, timeout: Duration) -> Vec<Assessment> {
+/// Looks at unfinished runs and holds none of them afterwards; those that finish meanwhile are left out. Slurm is asked only by a
+/// caller that waits for judges.
+pub fn look(context: &Context, mut entries: Vec<Entry>, timeout: Duration) -> Vec<Assessment> {
     let deadline = Instant::now() + timeout;
     let mut seen = Vec::with_capacity(entries.len());
     while !entries.is_empty() {
         let some = entries.drain(..entries.len().min(RUNS_AT_ONCE)).collect();
         let rest = deadline.saturating_duration_since(Instant::now());
         let least = if timeout.is_zero() { timeout } else { LEAST_JUDGE_TIMEOUT };
-        seen.extend(judge(home, some, rest.max(least)).into_iter().map(Assessment::let_go));
+        seen.extend(judge(context, some, rest.max(least)).into_iter().map(Assessment::let_go));
     }
     seen
 }
 
 /// Looks at a few unfinished runs, and holds those that nobody owns for as long as their assessments are kept; those that finish
 /// meanwhile are left out. Processes are listed only if nobody owns one of them.
-pub fn judge(home: &Home, mut entries: Vec<Entry>, timeout: Duration) -> Vec<Assessment> {
-    let deadline = Instant::now() + timeout;
+pub fn judge(context: &Context, mut entries: Vec<Entry>, timeout: Duration) -> Vec<Assessment> {
     // All who hold several runs take them in one order, so that none waits for another in a circle.
     entries.sort_unstable_by(|a, b| a.id().cmp(b.id()));
-    let held: Vec<(Entry, Hold)> = entries
+    let entries: Vec<_> = entries.into_iter().map(|entry| (entry.manifest(), entry)).collect();
+    // Before the locks, because Slurm may take seconds to answer.
+    let mut elsewhere = Elsewhere::ask(context, &entries, timeout);
+    let deadline = Instant::now() + timeout;
+    let held: Vec<_> = entries
         .into_iter()
-        .map(|entry| {
+        .map(|(manifest, entry)| {
             let least = if timeout.is_zero() { timeout } else { LEAST_JUDGE_TIMEOUT };
             let hold = Hold::take(&entry, deadline.max(Instant::now() + least));
-            (entry, hold)
+            (entry, manifest, hold)
         })
-        .filter(|(_, hold)| !matches!(hold, Hold::Gone))
+        .filter(|(_, _, hold)| !matches!(hold, Hold::Gone))
         .collect();
-    let here = Here::of(home);
+    let here = Here::of(&context.home);
     // After the locks are taken, so that what a dying supervisor still started is seen; twice, for a process that is
     // just becoming another program shows no environment for a moment.
-    let scan = held.iter().any(|(_, hold)| matches!(hold, Hold::Unowned(_))).then(Scan::take_twice);
+    let is_ours = |manifest: &Result<Manifest, RecordError>| manifest.as_ref().is_ok_and(|one| one.job.is_none());
+    let needs_scan = held.iter().any(|(_, manifest, hold)| matches!(hold, Hold::Unowned(_)) && is_ours(manifest));
+    let scan = needs_scan.then(Scan::take_twice);
     held.into_iter()
-        .map(|(entry, hold)| {
-            let manifest = entry.manifest();
+        .map(|(entry, manifest, hold)| {
             let alive = |manifest: &Manifest| match &scan {
                 Some(Ok(scan)) => left_of(&entry, manifest, &here, scan),
                 Some(Err(error)) => Err(error.to_string()),
                 None => Ok(Vec::new()),
             };
             let liveness = decide(&hold, manifest.as_ref(), &here, alive);
+            let (liveness, placed) = match elsewhere.take(entry.id()) {
+                // Nobody holds its lock here; where it is, nothing can be seen from here.
+                Some(known) if liveness == Liveness::Dead => known.decide(&entry),
+                Some(known) => (liveness, known.placed(&entry)),
+                None => (liveness, Placed::default()),
+            };
             let locks = match hold {
                 Hold::Unowned(locks) => Some(locks),
                 _ => None,
             };
-            Assessment { entry, manifest, liveness, locks }
+            Assessment { entry, manifest, liveness, placed, locks }
         })
         .collect()
+}
+
+/// Looks at a run on the node on which it took place, and holds it if nobody owns it: what its processes are is seen only there.
+/// `None` if it is finished, or was not here.
+pub fn judge_on_node(context: &Context, entry: Entry, timeout: Duration) -> Option<Assessment> {
+    let hold = Hold::take(&entry, Instant::now() + timeout);
+    let manifest = entry.manifest();
+    let here = Here::of(&context.home);
+    let taken = entry.supervisor().ok().flatten()?;
+    // After another boot of the same node nothing is left of it.
+    let is_same_boot = here.is_where(&taken);
+    let scan = Scan::take_twice();
+    let alive = |manifest: &Manifest| match &scan {
+        Ok(_) if !is_same_boot => Ok(Vec::new()),
+        Ok(scan) => left_of(&entry, manifest, &here, scan),
+        Err(error) => Err(error.to_string()),
+    };
+    let liveness = decide(&hold, manifest.as_ref(), &here, alive);
+    let locks = match hold {
+        Hold::Gone => return None,
+        Hold::Unowned(locks) => Some(locks),
+        _ => None,
+    };
+    Some(Assessment { entry, manifest, liveness, placed: Placed::default(), locks })
 }
 
 /// Returns the processes that are left of a run: those with its cookie, those below them, and those that were written down
@@ -154,9 +209,9 @@ fn left_of(entry: &Entry, manifest: &Manifest, here: &Here, scan: &Scan) -> Resu
             left.push(Process { id, name: name.to_owned() });
         }
     }
-    if left.is_empty() && here.is_same_boot(manifest) {
+    if let Some(began) = written.began.as_ref().filter(|_| left.is_empty()) {
         let reapers = written.reaper.into_iter().collect();
-        let hidden = scan.hidden_orphans(start_at(manifest.triggered.since_boot_ms), &reapers);
+        let hidden = scan.hidden_orphans(start_at(began.since_boot_ms), &reapers);
         if let Some(one) = hidden.first() {
             return Err(format!("{one} hides its environment and started after the run; it may belong to it"));
         }

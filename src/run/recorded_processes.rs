@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::entry::Entry;
 use super::record::{Machine, Manifest, Started, SupervisorRecord};
 use super::this_machine::Here;
+use crate::clock::Moment;
 use crate::home::atomic_file::{self, FileError};
 use crate::process_tree::{KnownProcesses, ProcessId};
 
@@ -15,6 +16,8 @@ pub struct RecordedProcesses {
     /// Whether the supervisor handles the signal that announces an unwritten request: that of release 0.1.0 dies of it.
     pub takes_unwritten_request: bool,
     agent: Option<ProcessId>,
+    /// Since when its processes may have been started here.
+    pub began: Option<Moment>,
     /// The process that becomes the parent of its orphans once the supervisor is gone.
     pub reaper: Option<i32>,
     /// Processes that may lack the cookie, and those that were asked to end.
@@ -27,12 +30,15 @@ impl RecordedProcesses {
     /// # Errors
     /// A record is there and cannot be read now.
     pub fn read(entry: &Entry, manifest: &Manifest, here: &Here) -> Result<Self, FileError> {
-        if !here.is_same_boot(manifest) {
+        if manifest.job.is_none() && !here.is_same_boot(manifest) {
             return Ok(Self::default());
         }
         let of_here = |machine: &Machine| *machine == here.machine;
         let taken: Option<SupervisorRecord> = atomic_file::unless_damaged(entry.supervisor())?;
-        let taken = taken.filter(|record| of_here(&record.machine) && record.boot_id == here.boot_id);
+        let taken = taken.filter(|record| here.is_where(record));
+        if manifest.job.is_some() && taken.is_none() {
+            return Ok(Self::default());
+        }
         let started: Option<Started> = atomic_file::unless_damaged(entry.started())?;
         let started = started.filter(|started| started.machine.as_ref().is_none_or(of_here));
         let processes = atomic_file::unless_damaged(entry.processes())?;
@@ -44,6 +50,7 @@ impl RecordedProcesses {
             takes_unwritten_request: taken.is_some(),
             supervisor: supervisor.or(taken.as_ref().map(|record| record.supervisor)),
             agent: started.map(|started| started.agent),
+            began: here.run_began(manifest, taken.as_ref()),
             reaper: taken.map(|record| record.reaper),
             processes,
         })

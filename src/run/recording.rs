@@ -13,15 +13,16 @@ use super::history::{self, Known};
 use super::hook;
 use super::id::RunId;
 use super::limit;
-use super::liveness::Judgement;
+use super::liveness::{Judgement, Placed};
 use super::output::{Source, read_summary};
-use super::record::{self, Ending, Manifest, Outcome, RecordError, UNVERIFIED};
+use super::record::{self, Ending, Gone, Machine, Manifest, Outcome, RecordError, UNVERIFIED};
 use super::report::read_report;
 use super::retries::{self, Settled};
 use super::status::Status;
+use super::submit::said_by_job;
 use super::verified::{add_evidence, believe_only, of_verified};
 use crate::agent::output::FinalEvent;
-use crate::clock::UnixSeconds;
+use crate::clock::{Moment, UnixSeconds};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::{self, Home};
 use crate::process_tree::Cookie;
@@ -120,6 +121,20 @@ pub fn record(context: &Context, entry: &Entry, outcome: &Outcome, attempt: Atte
     }
 }
 
+/// Records the end of a run that we own on the node where Slurm placed it: its outcome, and that nothing of it is left here. The rest,
+/// in files that many runs share, is left to the machine of the home. After an error it can be tried again.
+///
+/// # Errors
+/// Some file could not be written; what was written stays true.
+pub fn record_on_node(context: &Context, entry: &Entry, outcome: &Outcome, attempt: Attempt) -> anyhow::Result<()> {
+    let written = written_outcome(&context.home, &outcome.id, &outcome.cookie);
+    // Before the first attempt it is the agent's own.
+    let is_written = attempt == Attempt::Again && matches!(written, Ok(Some(_)));
+    let (outcome, known) = (outcome.clone(), Known::Perhaps);
+    End { context, entry, outcome, is_written, known, has_new_line: false, gave_up: false }.write_outcome()?;
+    Ok(entry.set_gone(&Gone { machine: Machine::this(), at: Moment::now() })?)
+}
+
 /// Records the end of a run that a person gave up. The history may have it already.
 ///
 /// # Errors
@@ -138,9 +153,10 @@ fn finish(context: &Context, entry: &Entry, outcome: &Outcome, is_written: bool,
 /// # Errors
 /// Some file could not be read or written; what was written stays true.
 pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Result<Outcome> {
-    let Judgement { entry, manifest, .. } = judgement;
-    if let Some((outcome, is_as_written)) = outcome_left_behind(&context.home, entry, manifest)? {
-        finish(context, entry, &outcome, is_as_written, Known::Perhaps)?;
+    let Judgement { entry, manifest, placed, .. } = judgement;
+    if let Some((mut outcome, is_as_written)) = outcome_left_behind(&context.home, entry, manifest)? {
+        let is_noted = note_job_state(&mut outcome, placed);
+        finish(context, entry, &outcome, is_as_written && !is_noted, Known::Perhaps)?;
         return Ok(outcome);
     }
     // Its workbench may have gone before its entry did.
@@ -164,6 +180,7 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
     let is_unverified = was_to_be_verified && verification.is_none();
     let may_have_started = manifest.may_have_started(started.as_ref());
     let ending = Ending::of_abandoned(may_have_started, request.as_ref(), exit, is_unverified, last_output, now);
+    let ending = if manifest.job.is_some() { by_job(ending, entry, placed, now) } else { ending };
     let limited_by = limit::that_ended(exit.unwrap_or_default(), summary.as_ref());
     let ending = match (ended, limited_by) {
         // Unless something else ended it, or it never started.
@@ -189,6 +206,7 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
         // The earliest that it can be: without any, the run would count as one that cost nothing.
         outcome.started_at = Some(manifest.triggered.at);
     }
+    outcome.job.clone_from(&placed.job);
     outcome.set_work(examine(context, entry.id(), &manifest.cookie));
     let workbench = Workbench::of(&context.home, entry.id());
     let facts = Facts {
@@ -202,6 +220,31 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
     outcome.set_said(summary, &manifest.command, &workbench);
     record(context, entry, &outcome, Attempt::First)?;
     Ok(outcome)
+}
+
+/// Adds what Slurm says of the end of a job, and what the job printed where no supervisor had it.
+fn by_job(ending: Ending, entry: &Entry, placed: &Placed, now: UnixSeconds) -> Ending {
+    let was_taken = !entry.supervisor().is_ok_and(|taken| taken.is_none());
+    let ending = ending.or_by_job(placed.end, was_taken, now);
+    match ending.reason {
+        Some(reason) if ending.status == Status::LaunchFailed => {
+            Ending { reason: Some(format!("{reason}{}", said_by_job(entry))), ..ending }
+        }
+        reason => Ending { reason, ..ending },
+    }
+}
+
+/// Notes beside an outcome that its supervisor wrote how Slurm saw the job's end, if it did not end well; returns whether it did.
+fn note_job_state(outcome: &mut Outcome, placed: &Placed) -> bool {
+    let state = placed.job.as_ref().and_then(|job| job.state.clone()).filter(|_| placed.end.is_some());
+    match &mut outcome.job {
+        // The reason of one that met its usage limit is complete, and is not completed once more.
+        Some(job) if state.is_some() && job.state.is_none() && outcome.status != Status::Limited => {
+            job.state = state;
+            true
+        }
+        _ => false,
+    }
 }
 
 /// Returns the outcome that a dead run's supervisor wrote before it could remove the entry, and whether all of it is believed as it is

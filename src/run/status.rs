@@ -15,6 +15,8 @@ use crate::routine::bounds::Retention;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
+    /// Its job waits on Slurm.
+    Queued,
     /// It was triggered, and its agent has not started yet.
     Preparing,
     /// Its agent, or something that it started, is alive.
@@ -126,6 +128,7 @@ impl Status {
         #[rustfmt::skip]
         let (is_failure, streak, is_retried, wait_exit, task, tone) = match self {
             //                     failure streak  retry  --wait      task       shown as
+            Self::Queued       => (false, Keep,   false, Code(125),  Working,   Active),
             Self::Preparing    => (false, Keep,   false, Code(125),  Working,   Active),
             Self::Running      => (false, Keep,   false, Code(125),  Working,   Active),
             Self::Succeeded    => (false, Reset,  false, Code(0),    Completed, Good),
@@ -236,7 +239,8 @@ mod tests {
     use super::*;
 
     /// Every status, in the order of the table.
-    const ALL: [Status; 14] = [
+    const ALL: [Status; 15] = [
+        Status::Queued,
         Status::Preparing,
         Status::Running,
         Status::Succeeded,

@@ -42,8 +42,9 @@ impl Here {
         }
     }
 
+    /// A run on Slurm is on the machine that its supervisor wrote down, if any has it.
     pub(super) fn another_machine(&self, manifest: &Manifest) -> Option<String> {
-        (manifest.machine != self.machine)
+        (manifest.job.is_none() && manifest.machine != self.machine)
             .then(|| "another machine or container started it, and only there can its processes be seen".to_owned())
     }
 
@@ -52,11 +53,27 @@ impl Here {
     }
 
     pub fn supervisor_record(&self, supervisor: ProcessId, reaper: i32) -> SupervisorRecord {
-        SupervisorRecord { supervisor, machine: self.machine.clone(), boot_id: self.boot_id.clone(), reaper }
+        let (machine, boot_id) = (self.machine.clone(), self.boot_id.clone());
+        SupervisorRecord { supervisor, machine, boot_id, reaper, at: None, job: None }
     }
 
     /// Whether process start times recorded since this manifest are still comparable: they are within one boot.
     pub(super) fn is_same_boot(&self, manifest: &Manifest) -> bool {
         manifest.machine == self.machine && manifest.triggered.boot_id == self.boot_id
+    }
+
+    /// Whether this is where a supervisor was, in the same boot. Nodes may be copies of one image, boots are not.
+    pub(super) fn is_where(&self, supervisor: &SupervisorRecord) -> bool {
+        supervisor.machine == self.machine && supervisor.boot_id == self.boot_id
+    }
+
+    /// Returns since when processes of a run may have been started here: its trigger, or when its supervisor took it on this node.
+    /// `None` if none that were are left.
+    pub(super) fn run_began(&self, manifest: &Manifest, supervisor: Option<&SupervisorRecord>) -> Option<Moment> {
+        match (&manifest.job, supervisor) {
+            (None, _) => self.is_same_boot(manifest).then(|| manifest.triggered.clone()),
+            (Some(_), Some(taken)) => taken.at.clone().filter(|_| self.is_where(taken)),
+            (Some(_), None) => None,
+        }
     }
 }

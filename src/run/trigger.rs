@@ -14,6 +14,7 @@ use super::context::{Context, ProgramGone};
 use super::entry::{Entry, Workbench};
 use super::environment::{NotAccepted, check_accepted, compose, missing};
 use super::id::RunId;
+use super::job_order::{NoJobOrder, check_placement, job_order};
 use super::launch::{self, LaunchError};
 use super::liveness::{Liveness, look};
 use super::log;
@@ -83,6 +84,9 @@ pub enum TriggerError {
         /// The variables, and what to do.
         source: NotAccepted,
     },
+    /// The routine's runs cannot be submitted to Slurm.
+    #[error("the routine '{slug}' cannot run on Slurm: {source}")]
+    Placement { slug: Slug, source: NoJobOrder },
     /// The routine's options do not fit its agent, this home or this machine.
     #[error("the routine '{slug}' cannot run: {source}")]
     Options { slug: Slug, source: OptionError },
@@ -224,6 +228,8 @@ impl Plan {
             .map_err(|source| TriggerError::CostNotReported { slug: slug.clone(), source })?;
         check_accepted(home, slug, routine.definition.env.keys(), &agent)
             .map_err(|source| TriggerError::NotAccepted { slug: slug.clone(), source })?;
+        check_placement(context, &routine, &agent)
+            .map_err(|source| TriggerError::Placement { slug: slug.clone(), source })?;
         let choice = choose_options(context, &agent, &routine.definition)
             .map_err(|source| TriggerError::Options { slug: slug.clone(), source })?;
         let composed = compose_prompt(context, &routine, &prompt, &agent, &choice, &occasion)?;
@@ -286,6 +292,8 @@ impl Plan {
     /// A ceiling is reached, the system refuses, or no second is free.
     pub fn claim_locked(&self, context: &Context, triggered: &Moment) -> Result<Claim, TriggerError> {
         self.check_budget(context, triggered.at)?;
+        let job = job_order(context, &self.routine, &self.occasion.origin)
+            .map_err(|source| TriggerError::Placement { slug: self.routine.slug.clone(), source })?;
         let machine = Machine::this();
         let root = context.home.root();
         let home = context.home.identity().map_err(|source| FileError::io("look at", root, source))?;
@@ -312,6 +320,7 @@ impl Plan {
                 missing_env: missing_env.clone(),
                 precheck: precheck(&context.home, id, &self.routine.definition, self.composed.precheck_slot.as_ref()),
                 verify: verify(&context.home, id, &self.routine.definition, &self.agent),
+                job: job.clone(),
             })
         };
         Ok(claim(context, &self.routine.slug, triggered.at, &self.environment, manifest_of)?)
@@ -391,7 +400,7 @@ fn agent_of(context: &Context, routine: &Routine) -> Result<Agent, AgentError> {
 
 /// Returns a run of the routine that is alive, or not known to be dead: one that is being judged only if there is no other.
 fn blocking_run(context: &Context, slug: &Slug) -> Result<Option<(RunId, Liveness)>, FileError> {
-    let looked = look(&context.home, Entry::of_routine(&context.home, slug)?, Duration::ZERO);
+    let looked = look(context, Entry::of_routine(&context.home, slug)?, Duration::ZERO);
     let unfinished = looked.into_iter().filter(|one| one.liveness != Liveness::Dead);
     let blocking = unfinished.min_by_key(|one| matches!(one.liveness, Liveness::Judging(_)));
     Ok(blocking.map(|one| (one.entry.id().clone(), one.liveness)))
@@ -400,7 +409,9 @@ fn blocking_run(context: &Context, slug: &Slug) -> Result<Option<(RunId, Livenes
 /// Says what is uncertain about a run, ready to be appended.
 fn doubt_of(liveness: &Liveness) -> String {
     match liveness {
-        Liveness::Owned | Liveness::Unsupervised(_) | Liveness::Dead => String::new(),
+        Liveness::Owned | Liveness::Unsupervised(_) | Liveness::Queued(_) | Liveness::Elsewhere(_) | Liveness::Dead => {
+            String::new()
+        }
         Liveness::Unknown(cause) | Liveness::Judging(cause) => format!(", or may be ({cause})"),
     }
 }

@@ -13,7 +13,7 @@ use crate::run::end::end_own_processes;
 use crate::run::log;
 use crate::run::output::{Source, read_summary};
 use crate::run::record::{AgentExit, EndRequest, Ending, Outcome};
-use crate::run::recording::{Attempt, record};
+use crate::run::recording::{Attempt, record, record_on_node};
 
 /// How soon a failed attempt is repeated.
 const TICK: Duration = Duration::from_secs(1);
@@ -108,6 +108,8 @@ impl Supervisor {
         let Evidence { summary, verified, disagreements } = evidence;
         (outcome.verified, outcome.disagreements) = (verified, disagreements);
         outcome.set_said(summary, &self.manifest.command, &self.workbench());
+        outcome.job.clone_from(&self.taken.job);
+        let record = if self.taken.job.is_some() { record_on_node } else { record };
         let mut termination_signal: Option<Instant> = None;
         let mut pause = TICK;
         let mut attempt = Attempt::First;

@@ -4,11 +4,13 @@
 //! bound is read from the routine as it is now, so it holds and can be changed with no server alive.
 
 mod check;
+mod check_left;
 mod children;
 mod command_path;
 mod ending;
 mod exec;
 mod finish;
+mod job;
 pub(crate) mod keys;
 mod log_cap;
 mod mirror;
@@ -27,5 +29,6 @@ mod wake;
 mod watch;
 mod workbench_identity;
 
+pub use check_left::check_left;
 pub use exec::{Part, exec_agent};
 pub use supervise::supervise;

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 
 use super::ending::Evidence;
 use super::finish::SHUTDOWN_WINDOW;
+use super::job;
 use super::setup_step::NotPrepared;
 use super::silence::Silence;
 use super::supervision::Supervisor;
@@ -22,7 +23,7 @@ use crate::run::context::{Context, Program};
 use crate::run::end::Order;
 use crate::run::entry::{Entry, LOCK};
 use crate::run::id::RunId;
-use crate::run::record::{EndCause, EndRequest, Ending, Manifest, Started};
+use crate::run::record::{EndCause, EndRequest, Ending, Manifest, Started, SupervisorRecord};
 use crate::run::status::Status;
 use crate::run::this_machine::Here;
 
@@ -51,26 +52,34 @@ pub fn supervise(root: PathBuf, id: &RunId) -> anyhow::Result<()> {
     // Before anything else: from here on the run has an owner that outlives its trigger.
     let _lock = FileLock::try_existing(&entry.file(LOCK), Mode::Shared)?;
     let manifest = entry.manifest()?;
-    take(&home, &entry, &manifest)?;
+    let Some(taken) = take(&home, &entry, &manifest)? else { return Ok(()) };
+    if taken.job.is_some() {
+        job::pass_on_environment(&entry)?;
+    }
     let config = Config::load(&home.config_file()).unwrap_or_else(|error| {
         tracing::warn!(%error, "the defaults hold");
         Config::default()
     });
     let context = Context::of_supervisor(home, config, Program::current().context(NOT_SET_UP)?);
-    Supervisor::new(context, entry, manifest, wake).run()
+    Supervisor::new(context, entry, manifest, taken, wake).run()
 }
 
-/// Takes the run, which one supervisor does.
-fn take(home: &Home, entry: &Entry, manifest: &Manifest) -> anyhow::Result<()> {
+/// Takes the run, which one supervisor does. `None` if another has it and Slurm merely started the job a second time.
+fn take(home: &Home, entry: &Entry, manifest: &Manifest) -> anyhow::Result<Option<SupervisorRecord>> {
     let here = Here::of(home);
     if let Some(cause) = here.stranger(manifest) {
         bail!("cannot supervise the run {}: {cause}", entry.id());
     }
     let reaper = rustix::process::getppid().map_or(1, |parent| parent.as_raw_pid());
-    if entry.take(&here.supervisor_record(ProcessId::current()?, reaper))? {
-        return Ok(());
+    let mut record = here.supervisor_record(ProcessId::current()?, reaper);
+    if manifest.job.is_some() {
+        (record.at, record.job) = (Some(Moment::now()), Some(job::of_this_process()?));
+    }
+    if entry.take(&record)? {
+        return Ok(Some(record));
     }
     let who = match entry.supervisor() {
+        Ok(Some(_)) if record.job.is_some() => return Ok(None),
         Ok(Some(record)) => record.supervisor.to_string(),
         _ => "its record cannot be read".to_owned(),
     };

@@ -17,12 +17,14 @@ use crate::process_tree::ProcessId;
 use crate::routine::bounds::Bounds;
 use crate::run::context::Context;
 use crate::run::entry::{Entry, Workbench};
-use crate::run::record::{Environment, Manifest, Started};
+use crate::run::record::{Environment, Manifest, Started, SupervisorRecord};
 
 pub(super) struct Supervisor {
     pub(super) context: Context,
     pub(super) entry: Entry,
     pub(super) manifest: Manifest,
+    /// How it took the run.
+    pub(super) taken: SupervisorRecord,
     pub(super) children: Children,
     pub(super) wake: Wake,
     pub(super) log_cap: LogCap,
@@ -46,12 +48,13 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(context: Context, entry: Entry, manifest: Manifest, wake: Wake) -> Self {
+    pub(super) fn new(context: Context, entry: Entry, manifest: Manifest, taken: SupervisorRecord, wake: Wake) -> Self {
         let log_cap = LogCap::watch(&Workbench::of(&context.home, entry.id()), context.config.max_log_bytes);
         Self {
             context,
             entry,
             manifest,
+            taken,
             children: Children::default(),
             wake,
             log_cap,
@@ -80,7 +83,8 @@ impl Supervisor {
             request: self.entry.end_request().unwrap_or_default(),
             request_unwritten: self.wake.request_unwritten(),
             termination_signal: self.wake.termination_signal(),
-            age_secs: self.manifest.triggered.elapsed_secs_at(&Moment::now()),
+            // A run that waited in a queue has had nothing of its time.
+            age_secs: self.taken.at.as_ref().unwrap_or(&self.manifest.triggered).elapsed_secs_at(&Moment::now()),
             max_runtime_secs: bounds.max_runtime_secs_of_run(self.manifest.max_runtime_secs),
             silent_secs,
             max_silence_secs: bounds.max_silence_secs_of_run(self.manifest.command.max_silence_secs),

@@ -234,6 +234,7 @@ fn with_slot(login_shell: bool, argument: &str, script: &str) -> [String; 3] {
     let manifest_of = |id: &moadim_mcp::run::id::RunId| {
         let notes = format!("printf %s \"$1\" > argument; cat > stdin; cp '{}/{id}/run.json' .", running.display());
         Ok(Manifest {
+            job: None,
             precheck: Some(Precheck {
                 command: ["sh", "-c", script].map(str::to_owned).to_vec(),
                 slot: Some(SLOT.to_owned()),

@@ -58,6 +58,7 @@ impl Scene {
         let context = Context::of_supervisor(home.clone(), config, Program::current().unwrap());
         let claim = claim(&context, &"hang".parse().unwrap(), now.at, &environment, |id| {
             Ok(Manifest {
+                job: None,
                 precheck: None,
                 verify: None,
                 version: RECORD_VERSION,

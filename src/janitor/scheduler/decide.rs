@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::clock::{HumanDuration, UnixSeconds};
+use crate::home::config::{Config, EngineKind};
 use crate::routine::home_snooze::HomeSnooze;
 use crate::routine::known::Known;
 use crate::routine::ledger::{Fire, LastMissed, Ledger, Waiting};
@@ -227,6 +228,27 @@ pub(super) struct AliveRun {
     pub certainty: Certainty,
     /// Whether its end was requested.
     pub ending: bool,
+    /// Where it takes place: each engine has room of its own.
+    pub engine: EngineKind,
+}
+
+/// How many runs may be alive where a fire's run is to take place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Room {
+    pub engine: EngineKind,
+    pub max_runs: u64,
+}
+
+impl Room {
+    /// Returns the room for the runs of a routine that names an engine, or none.
+    pub(super) fn of(engine: Option<EngineKind>, config: &Config) -> Self {
+        let engine = engine.unwrap_or(config.engine);
+        let max_runs = match engine {
+            EngineKind::Local => config.max_concurrent_runs,
+            EngineKind::Slurm => config.slurm_max_jobs,
+        };
+        Self { engine, max_runs }
+    }
 }
 
 /// How certain it is that a run is alive.
@@ -251,13 +273,7 @@ pub(super) enum FireDecision {
 
 /// Decides about a fire, given the runs that are alive in the home. Another attempt waits for the routine's own runs where an
 /// occurrence would be missed or would end them.
-pub(super) fn decide_fire(
-    slug: &Slug,
-    overlap: Overlap,
-    fire: &Fire,
-    alive: &[AliveRun],
-    max_concurrent_runs: u64,
-) -> FireDecision {
+pub(super) fn decide_fire(slug: &Slug, overlap: Overlap, fire: &Fire, alive: &[AliveRun], room: Room) -> FireDecision {
     let own: Vec<&AliveRun> = alive.iter().filter(|run| run.id.routine() == slug).collect();
     if let Some(first) = own.first() {
         match (overlap, fire) {
@@ -281,7 +297,8 @@ pub(super) fn decide_fire(
         }
     }
     // A run that may be alive counts too.
-    if alive.len() as u64 >= max_concurrent_runs { FireDecision::InLine } else { FireDecision::Start }
+    let there = alive.iter().filter(|run| run.engine == room.engine).count();
+    if there as u64 >= room.max_runs { FireDecision::InLine } else { FireDecision::Start }
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::decide::{Advance, AliveRun, Certainty, Circumstances, FireDecision, advance, decide_fire, may_start};
+use super::decide::{Advance, AliveRun, Certainty, Circumstances, FireDecision, Room, advance, decide_fire, may_start};
 use crate::agent::{LOGIN_SHELL_TIMEOUT, OptionError};
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
+use crate::home::config::EngineKind;
 use crate::home::lock::{FileLock, Mode};
 use crate::process_tree::names;
 use crate::routine::home_snooze::HomeSnooze;
@@ -22,6 +23,7 @@ use crate::run::entry::{Entry, Workbench};
 use crate::run::history::{self, Missed, WhyMissed};
 use crate::run::hold;
 use crate::run::id::RunId;
+use crate::run::job_order::NoJobOrder;
 use crate::run::liveness::{Assessment, Liveness, look};
 use crate::run::on_disk::workbench_ids;
 use crate::run::prompt::Occasion;
@@ -76,8 +78,12 @@ impl<'a> Case<'a> {
 
     /// Decides about its fire, if the time of one has come.
     pub(super) fn decide(&self, context: &Context, alive: &[AliveRun], now: UnixSeconds) -> Option<FireDecision> {
-        let (overlap, max) = (self.definition.overlap, context.config.max_concurrent_runs);
-        Some(decide_fire(self.slug, overlap, &self.due(now)?.fire, alive, max))
+        Some(decide_fire(self.slug, self.definition.overlap, &self.due(now)?.fire, alive, self.room(context)))
+    }
+
+    /// Returns the room for its runs.
+    pub(super) fn room(&self, context: &Context) -> Room {
+        Room::of(self.definition.engine, &context.config)
     }
 
     fn due(&self, now: UnixSeconds) -> Option<&Waiting> {
@@ -207,6 +213,9 @@ fn is_permanent(error: &TriggerError) -> bool {
         TriggerError::Routine(StoreError::File(error)) | TriggerError::File(error) => {
             error.is_not_found() || matches!(error, FileError::Damaged { .. })
         }
+        TriggerError::Placement { source, .. } => {
+            matches!(source, NoJobOrder::Resources(_) | NoJobOrder::Terminal)
+        }
         TriggerError::Routine(_)
         | TriggerError::Disabled { .. }
         | TriggerError::Agent { .. }
@@ -282,7 +291,7 @@ const JUDGE_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// Returns the unfinished runs that may be alive.
 pub(super) fn alive_runs(context: &Context) -> Result<Vec<AliveRun>, FileError> {
-    let looked = look(&context.home, Entry::list(&context.home)?, JUDGE_TIMEOUT);
+    let looked = look(context, Entry::list(&context.home)?, JUDGE_TIMEOUT);
     let alive = looked.into_iter().filter(|one| one.liveness != Liveness::Dead);
     let show = |one: Assessment| {
         let certainty = match one.liveness {
@@ -292,7 +301,9 @@ pub(super) fn alive_runs(context: &Context) -> Result<Vec<AliveRun>, FileError> 
         };
         let requested = !one.entry.end_request().is_ok_and(|request| request.is_none());
         let ending = requested || context.unwritten_ends.of(one.entry.id()).is_some();
-        AliveRun { id: one.entry.id().clone(), certainty, ending }
+        let is_job = one.manifest.as_ref().is_ok_and(|manifest| manifest.job.is_some());
+        let engine = if is_job { EngineKind::Slurm } else { EngineKind::Local };
+        AliveRun { id: one.entry.id().clone(), certainty, ending, engine }
     };
     Ok(alive.map(show).collect())
 }

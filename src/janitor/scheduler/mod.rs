@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::PassError;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
+use crate::home::config::EngineKind;
 use crate::routine::home_snooze::HomeSnooze;
 use crate::routine::known::{Known, Look};
 use crate::routine::ledger::{Ledger, Waiting};
@@ -22,7 +23,7 @@ use crate::routine::model::Overlap;
 use crate::routine::slug::Slug;
 use crate::run::context::Context;
 use crate::run::hold::Holds;
-use decide::{AliveRun, FireDecision, Need, decide_fire, is_anything_due, need};
+use decide::{AliveRun, FireDecision, Need, Room, decide_fire, is_anything_due, need};
 use fire::{Case, Dealt, alive_runs};
 
 pub(super) struct TickReport {
@@ -69,14 +70,15 @@ fn deal_with_due(
     let (mut found, mut next) = (Vec::new(), None::<UnixSeconds>);
     for routine in &known.summaries {
         let slug = routine.slug();
-        match routine.plan().map(|plan| (need(slug, plan, holds, now), plan.overlap)) {
+        match routine.plan().map(|plan| (need(slug, plan, holds, now), plan)) {
             Ok((Need::Rest(until), _)) => next = next.into_iter().chain(until).min(),
-            Ok((Need::Start(waiting), overlap)) => {
-                found.push(Found { slug: slug.clone(), since: waiting.since, waits: Some((waiting, overlap)) });
+            Ok((Need::Start(waiting), plan)) => {
+                let since = waiting.since;
+                let waits = Waits { waiting, overlap: plan.overlap, engine: plan.engine };
+                found.push(Found { slug: slug.clone(), since, waits: Some(waits) });
             }
-            Ok((Need::Attention, _)) => {
-                let waiting =
-                    routine.plan().ok().and_then(|plan| plan.waiting.as_ref().map(|one| one.since).or(plan.next));
+            Ok((Need::Attention, plan)) => {
+                let waiting = plan.waiting.as_ref().map(|one| one.since).or(plan.next);
                 let since = waiting.unwrap_or(UnixSeconds(u64::MAX));
                 found.push(Found { slug: slug.clone(), since, waits: None });
             }
@@ -96,7 +98,30 @@ struct Found {
     /// Since when, which is its place in the line.
     since: UnixSeconds,
     /// The fire that waits, if there is nothing else.
-    waits: Option<(Arc<Waiting>, Overlap)>,
+    waits: Option<Waits>,
+}
+
+/// A fire that waits, with what its routine says of its start.
+struct Waits {
+    waiting: Arc<Waiting>,
+    overlap: Overlap,
+    engine: Option<EngineKind>,
+}
+
+/// Where a fire waits in the line: those behind it must not overtake it, whatever ends meanwhile. Each engine has a line of its own.
+#[derive(Default)]
+struct Lines {
+    local: bool,
+    slurm: bool,
+}
+
+impl Lines {
+    fn of(&mut self, engine: EngineKind) -> &mut bool {
+        match engine {
+            EngineKind::Local => &mut self.local,
+            EngineKind::Slurm => &mut self.slurm,
+        }
+    }
 }
 
 fn deal_with_all(
@@ -110,22 +135,23 @@ fn deal_with_all(
     // While that cannot be read, nothing fires, for a reason that is said once.
     HomeSnooze::read(&context.home)?;
     let alive = alive_runs(context)?;
-    // Once a fire waits in the line, those behind it must not overtake it, whatever ends meanwhile.
-    let mut line_stands = false;
+    let mut lines = Lines::default();
     for (at, Found { slug, waits, .. }) in found.into_iter().enumerate() {
         // One at least, however long that takes: else nothing would ever be dealt with.
         if at > 0 && began.elapsed() > LONGEST_TICK {
             report.pause = SHORTEST_PAUSE;
             break;
         }
-        let decision = waits.map(|(waiting, overlap)| {
-            decide_fire(&slug, overlap, &waiting.fire, &alive, context.config.max_concurrent_runs)
+        let only_waits = waits.is_some_and(|Waits { waiting, overlap, engine }| {
+            let room = Room::of(engine, &context.config);
+            let decision = decide_fire(&slug, overlap, &waiting.fire, &alive, room);
+            only_waits(&decision, lines.of(room.engine))
         });
-        if decision.is_some_and(|decision| only_waits(&decision, &mut line_stands)) {
+        if only_waits {
             report.pause = report.pause.min(WAITING_PAUSE);
             continue;
         }
-        match deal_with(context, &slug, &alive, now, &mut line_stands) {
+        match deal_with(context, &slug, &alive, now, &mut lines) {
             Ok(pause) => report.pause = report.pause.min(pause),
             Err(error) => {
                 report.failed.push(failure(context, &slug, &*error));
@@ -155,9 +181,10 @@ fn deal_with(
     slug: &Slug,
     alive: &[AliveRun],
     now: UnixSeconds,
-    line_stands: &mut bool,
+    lines: &mut Lines,
 ) -> Result<Duration, Box<dyn std::error::Error>> {
     let Some(case) = Case::read(context, slug, now)? else { return Ok(LONGEST_PAUSE) };
+    let line_stands = lines.of(case.room(context).engine);
     if case.changes_nothing() {
         match case.decide(context, alive, now) {
             None => return Ok(LONGEST_PAUSE),

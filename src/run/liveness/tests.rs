@@ -1,10 +1,13 @@
 use super::*;
 use crate::agent::{AgentCommand, StdinSource};
 use crate::clock::Moment;
+use crate::home::Home;
 use crate::home::atomic_file;
+use crate::home::config::Config;
 use crate::home::identity::HomeIdentity;
 use crate::home::lock::{FileLock, Mode};
 use crate::process_tree::{COOKIE_VARIABLE, Cookie, KnownProcesses, ProcessId};
+use crate::run::context::Program;
 use crate::run::entry::LOCK;
 use crate::run::id::RunId;
 use crate::run::record::{Machine, Origin, ProcessesRecord, RECORD_VERSION, Started};
@@ -34,11 +37,13 @@ fn manifest(home: &Home, id: &RunId) -> Manifest {
         asks_for_report: false,
         repositories: vec![],
         missing_env: vec![],
+        job: None,
     }
 }
 
 struct Fixture {
     _dir: tempfile::TempDir,
+    context: Context,
     home: Home,
     entry: Entry,
     manifest: Manifest,
@@ -54,11 +59,12 @@ fn fixture(change: impl FnOnce(&mut Manifest)) -> Fixture {
     let mut manifest = manifest(&home, &id);
     change(&mut manifest);
     atomic_file::write_json(&entry.directory().join("run.json"), &manifest).unwrap();
-    Fixture { _dir: dir, home, entry, manifest }
+    let context = Context::of_supervisor(home.clone(), Config::default(), Program::current().unwrap());
+    Fixture { _dir: dir, context, home, entry, manifest }
 }
 
 fn liveness(fixture: &Fixture) -> Liveness {
-    look(&fixture.home, vec![fixture.entry.clone()], JUDGE_LOCK_TIMEOUT).pop().unwrap().liveness
+    look(&fixture.context, vec![fixture.entry.clone()], JUDGE_LOCK_TIMEOUT).pop().unwrap().liveness
 }
 
 #[test]
@@ -131,7 +137,7 @@ fn rule_2_what_cannot_be_judged_is_unknown() {
     for unknown in [newer, elsewhere, other_namespace, damaged, unlockable] {
         assert!(matches!(liveness(&unknown), Liveness::Unknown(_)));
         assert!(
-            judge(&unknown.home, vec![unknown.entry.clone()], JUDGE_LOCK_TIMEOUT)
+            judge(&unknown.context, vec![unknown.entry.clone()], JUDGE_LOCK_TIMEOUT)
                 .pop()
                 .unwrap()
                 .into_judgement()
@@ -161,7 +167,7 @@ fn rule_2_a_record_that_cannot_be_read_is_unknown_and_a_damaged_one_is_none() {
 fn a_finished_run_is_left_out() {
     let fixture = fixture(|_| {});
     std::fs::remove_dir_all(fixture.entry.directory()).unwrap();
-    assert!(look(&fixture.home, vec![fixture.entry.clone()], JUDGE_LOCK_TIMEOUT).is_empty());
+    assert!(look(&fixture.context, vec![fixture.entry.clone()], JUDGE_LOCK_TIMEOUT).is_empty());
 }
 
 #[test]

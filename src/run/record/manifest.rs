@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{FIRST_RECORD_VERSION, RECORD_VERSION, Started};
+use super::{FIRST_RECORD_VERSION, JobOrder, RECORD_VERSION, Started};
 use crate::agent::AgentCommand;
 use crate::clock::{Moment, UnixSeconds};
 use crate::environment::{EnvName, Variables, absolute_directories};
@@ -50,6 +50,8 @@ pub struct Manifest {
     pub precheck: Option<Precheck>,
     /// What has to pass before it has succeeded.
     pub verify: Option<Verify>,
+    /// What it is submitted to Slurm with; absent if it runs on the machine that triggered it.
+    pub job: Option<JobOrder>,
 }
 
 /// A command of a person that decides whether an agent is started.

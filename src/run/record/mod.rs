@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "a field without a comment is what its name says")]
 
 mod end;
+mod job;
 mod manifest;
 mod outcome;
 mod supervision;
@@ -16,6 +17,7 @@ use crate::home::atomic_file::{self, FileError};
 
 pub use end::{EndCause, EndRequest};
 pub(crate) use end::{exceeded_max_runtime, exceeded_max_silence};
+pub use job::{Gone, JobOrder, SlurmJob, SubmittedJob};
 pub use manifest::{Environment, Machine, Manifest, Origin, Precheck, Verify};
 pub(crate) use outcome::UNVERIFIED;
 pub use outcome::{Ending, Outcome};

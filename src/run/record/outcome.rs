@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AgentExit, EndRequest, Manifest, Origin, RECORD_VERSION, Started};
+use super::{AgentExit, EndRequest, Manifest, Origin, RECORD_VERSION, SlurmJob, Started};
 use crate::agent::AgentCommand;
 use crate::agent::output::{Summary, one_line};
 use crate::clock::UnixSeconds;
+use crate::engine::slurm::JobEnd;
 use crate::git::Work;
 use crate::money::MicroDollars;
 use crate::options::Options;
@@ -39,6 +40,8 @@ pub struct Outcome {
     pub agent: String,
     /// Where it could be watched.
     pub session_host: HostKind,
+    /// The job as which it took place; absent if it ran on the machine that triggered it.
+    pub job: Option<SlurmJob>,
     #[serde(default)]
     pub origin: Origin,
     pub triggered_at: UnixSeconds,
@@ -105,6 +108,7 @@ impl Outcome {
             disagreements: Vec::new(),
             agent: "unknown".to_owned(),
             session_host: HostKind::Detached,
+            job: None,
             origin: Origin::Call,
             triggered_at: id.stamp(),
             started_at: None,
@@ -209,6 +213,30 @@ impl Ending {
         }
     }
 
+    /// Gives way to what Slurm says of its job, if nobody asked for the end and nobody knows better. `was_taken` is whether a
+    /// supervisor had it.
+    pub(crate) fn or_by_job(self, end: Option<JobEnd>, was_taken: bool, now: UnixSeconds) -> Self {
+        if self.ended_by.is_some() || !matches!(self.status, Status::Lost | Status::LaunchFailed) {
+            return self;
+        }
+        let by_job =
+            |status, reason: &str| Self { retain_from: self.retain_from, ..Self::of(status, reason.to_owned(), now) };
+        match end {
+            Some(JobEnd::Cancelled) => by_job(Status::Interrupted, "its job was cancelled on Slurm"),
+            Some(JobEnd::Preempted) => by_job(Status::Interrupted, "its job was preempted on Slurm"),
+            Some(JobEnd::NodeFailed) => by_job(Status::Interrupted, "the node that it ran on failed"),
+            Some(JobEnd::TimedOut) if was_taken => by_job(Status::TimedOut, "Slurm ended its job at the time limit"),
+            Some(JobEnd::OutOfMemory) => {
+                by_job(Status::Failed, "it took more memory than its job had; ask for more in resources.memory_mib")
+            }
+            Some(JobEnd::TimedOut | JobEnd::Completed | JobEnd::Failed) | None if was_taken => {
+                Self { status: Status::Lost, ..self }
+            }
+            Some(_) => by_job(Status::LaunchFailed, "its job ended on Slurm before a supervisor had it"),
+            None => by_job(Status::LaunchFailed, "Slurm does not know its job: it was never accepted, or was lost"),
+        }
+    }
+
     /// Describes the end of a run that was ended by force.
     pub(crate) fn by_request(request: &EndRequest, now: UnixSeconds) -> Self {
         Self {
@@ -250,6 +278,7 @@ impl Outcome {
             disagreements: Vec::new(),
             agent: "a".into(),
             session_host: HostKind::Detached,
+            job: None,
             origin: Origin::Call,
             triggered_at: began,
             started_at: Some(began),

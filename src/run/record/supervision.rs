@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Machine;
-use crate::clock::UnixSeconds;
+use super::{Machine, SlurmJob};
+use crate::clock::{Moment, UnixSeconds};
 use crate::process_tree::{KnownProcesses, ProcessId};
 use crate::run::status::Status;
 
 /// `supervisor.json`: which supervisor has the run. The first writer has it alone.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SupervisorRecord {
     pub supervisor: ProcessId,
@@ -17,6 +18,10 @@ pub struct SupervisorRecord {
     /// The process that took the supervisor in when it was detached: the system's first process, or a subreaper. It takes in
     /// the run's orphans as well, once the supervisor is gone.
     pub reaper: i32,
+    /// When it took a run that waited in a queue: its bound counts from then on.
+    pub at: Option<Moment>,
+    /// The job as which it runs, if it does.
+    pub job: Option<SlurmJob>,
 }
 
 /// `started.json`: the agent runs.

@@ -319,14 +319,20 @@ fn a_ledger_from_a_wrong_clock_silences_nothing_for_years() {
 fn each_overlap_does_what_it_says() {
     use Certainty::{Alive, Unknown};
     let slug: Slug = "a".parse().unwrap();
-    let run = |id: &str, certainty, ending| AliveRun { id: id.parse().unwrap(), certainty, ending };
+    let run = |id: &str, certainty, ending| AliveRun {
+        id: id.parse().unwrap(),
+        certainty,
+        ending,
+        engine: EngineKind::Local,
+    };
+    let room = |max_runs| Room { engine: EngineKind::Local, max_runs };
     let occurrence = Fire::Occurrence(at(1));
     let retry = Fire::Retry { of: "a-1".into(), attempt: 2 };
     let reset = Fire::Reset { of: "a-1".into(), attempt: 1, tries: 1, occurrence: Some(at(1)) };
     let alive =
         [run("a-1", Alive, false), run("a-2", Alive, true), run("a-3", Unknown, false), run("b-1", Alive, false)];
     let judging = [run("a-1", Certainty::BeingJudged, false)];
-    let of = |overlap, fire: &Fire| decide_fire(&slug, overlap, fire, &alive, 5);
+    let of = |overlap, fire: &Fire| decide_fire(&slug, overlap, fire, &alive, room(5));
     assert!(
         matches!(of(Overlap::Skip, &occurrence), FireDecision::Miss(WhyMissed::Overlap, reason) if reason.contains("a-1"))
     );
@@ -338,13 +344,18 @@ fn each_overlap_does_what_it_says() {
         assert_eq!(of(overlap, &reset), FireDecision::AfterOwn(vec![]), "{overlap:?}");
     }
     for overlap in [Overlap::Skip, Overlap::Queue, Overlap::Replace] {
-        let turn = decide_fire(&slug, overlap, &occurrence, &judging, 4);
+        let turn = decide_fire(&slug, overlap, &occurrence, &judging, room(4));
         assert_eq!(turn, FireDecision::AfterOwn(vec![]), "{overlap:?} misses nothing for a run that may be dead");
     }
-    assert_eq!(decide_fire(&slug, Overlap::Allow, &occurrence, &alive, 4), FireDecision::InLine);
-    assert_eq!(decide_fire(&slug, Overlap::Skip, &occurrence, &[run("b-1", Unknown, false)], 1), FireDecision::InLine);
-    assert_eq!(decide_fire(&slug, Overlap::Skip, &occurrence, &alive[3..], 1), FireDecision::InLine);
-    assert_eq!(decide_fire(&slug, Overlap::Skip, &occurrence, &alive[3..], 2), FireDecision::Start);
+    assert_eq!(decide_fire(&slug, Overlap::Allow, &occurrence, &alive, room(4)), FireDecision::InLine);
+    assert_eq!(
+        decide_fire(&slug, Overlap::Skip, &occurrence, &[run("b-1", Unknown, false)], room(1)),
+        FireDecision::InLine
+    );
+    assert_eq!(decide_fire(&slug, Overlap::Skip, &occurrence, &alive[3..], room(1)), FireDecision::InLine);
+    assert_eq!(decide_fire(&slug, Overlap::Skip, &occurrence, &alive[3..], room(2)), FireDecision::Start);
+    let on_slurm = Room { engine: EngineKind::Slurm, max_runs: 1 };
+    assert_eq!(decide_fire(&slug, Overlap::Skip, &occurrence, &alive[3..], on_slurm), FireDecision::Start);
 }
 
 fn at_half_past_two(zone: &str) -> Definition {

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
+use schemars::transform::{RecursiveTransform, Transform};
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use crate::agent::AgentName;
-use crate::home::config::UnsavedWork;
+use crate::home::config::{EngineKind, UnsavedWork};
 use crate::money::MicroDollars;
 use crate::options::{OptionValue, Options};
 use crate::routine::check::parse_env;
 use crate::routine::invalid_field::InvalidField;
 use crate::routine::model::{CatchUp, Definition, Overlap, Retry};
 use crate::routine::repository::Repository;
+use crate::routine::resources::Resources;
 use crate::routine::schedule::CronExpressions;
 use crate::routine::slug::Slug;
 
@@ -35,6 +37,7 @@ macro_rules! settings {
 
         /// Without descriptions: a model reads those of create_routine too.
         #[derive(Deserialize, JsonSchema)]
+        #[schemars(transform = without_descriptions)]
         pub(super) struct UpdateRoutine {
             /// The routine's slug.
             pub(super) routine: Slug,
@@ -121,10 +124,37 @@ settings! {
     archive_files: Vec<String>,
     /// Whether each run gets the last successful run's report.
     continuity: bool,
+    /// Where its runs take place; default the home's.
+    engine: EngineKind,
+    /// What they ask of Slurm: cpus, memory_mib, gpus, partition, constraint.
+    resources: Requested,
     /// Words to find it by.
     tags: Vec<String>,
     /// What each run gets a fresh clone of.
     repositories: Vec<Repository>,
+}
+
+/// What a routine asks of a cluster; the description names the keys.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct Requested(#[schemars(with = "BTreeMap<String, serde_json::Value>")] Resources);
+
+impl From<Requested> for Resources {
+    fn from(requested: Requested) -> Self {
+        requested.0
+    }
+}
+
+/// Leaves out what a model reads in create_routine.
+fn without_descriptions(schema: &mut Schema) {
+    let properties = schema.get_mut("properties").and_then(serde_json::Value::as_object_mut);
+    for (name, property) in properties.into_iter().flatten() {
+        if let Ok(property) = <&mut Schema>::try_from(property)
+            && !["routine", "clear"].contains(&name.as_str())
+        {
+            let mut leave_out = |schema: &mut Schema| drop(schema.remove("description"));
+            RecursiveTransform(&mut leave_out).transform(property);
+        }
+    }
 }
 
 /// Sets and removes single options: one that a person chose, such as their permissions, should not go with another's change.

@@ -1,0 +1,150 @@
+//! What Slurm says of a job.
+
+use crate::clock::UnixSeconds;
+
+/// One job, as `squeue` showed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// A hint for commands: after a crash of the controller, another job may have it.
+    pub id: String,
+    pub state: JobState,
+    /// The state as Slurm writes it.
+    pub state_name: String,
+    /// Where it runs, or ran; empty before.
+    pub node: String,
+    pub partition: String,
+    /// Why it waits, or failed, in Slurm's word.
+    pub reason: String,
+    /// When it ended; only of one that is over.
+    pub ended_at: Option<UnixSeconds>,
+}
+
+/// What follows from a job's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobState {
+    /// Nothing of it has started, or Slurm will start it again.
+    Waiting,
+    /// Processes of it may be alive.
+    Alive,
+    /// Slurm ended it, or saw it end.
+    Over(JobEnd),
+    /// A state that this program does not know.
+    Unclear,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobEnd {
+    Completed,
+    Failed,
+    TimedOut,
+    Cancelled,
+    Preempted,
+    OutOfMemory,
+    /// Its node stopped answering; the job itself may go on.
+    NodeFailed,
+}
+
+impl JobState {
+    /// Reads a state as `squeue` prints it with `%T`.
+    fn of(name: &str) -> Self {
+        match name {
+            "PENDING" | "REQUEUED" | "REQUEUE_HOLD" | "REQUEUE_FED" | "SPECIAL_EXIT" => Self::Waiting,
+            "CONFIGURING" | "RUNNING" | "SUSPENDED" | "COMPLETING" | "STAGE_OUT" | "SIGNALING" | "STOPPED"
+            | "RESIZING" => Self::Alive,
+            "COMPLETED" => Self::Over(JobEnd::Completed),
+            "FAILED" | "BOOT_FAIL" | "LAUNCH_FAILED" | "REVOKED" => Self::Over(JobEnd::Failed),
+            "TIMEOUT" | "DEADLINE" => Self::Over(JobEnd::TimedOut),
+            "CANCELLED" => Self::Over(JobEnd::Cancelled),
+            "PREEMPTED" => Self::Over(JobEnd::Preempted),
+            "OUT_OF_MEMORY" => Self::Over(JobEnd::OutOfMemory),
+            "NODE_FAIL" => Self::Over(JobEnd::NodeFailed),
+            _ => Self::Unclear,
+        }
+    }
+}
+
+/// The fields of a line that [`Job::of_line`] reads; the last two are free text of the job's owner.
+pub(super) const FORMAT: &str = "%i|%T|%N|%P|%e|%r|%k|%j";
+
+impl Job {
+    /// Reads a line of `squeue`, and returns the job with its comment and its name; `None` if it is not of that form, as
+    /// where a name of the user's contains a line break.
+    pub(super) fn of_line(line: &str) -> Option<(Self, &str, &str)> {
+        let mut fields = line.splitn(7, '|');
+        let mut next = || fields.next();
+        let (id, state, node, partition, ended, reason) = (next()?, next()?, next()?, next()?, next()?, next()?);
+        let (comment, name) = next()?.rsplit_once('|')?;
+        let over = JobState::of(state);
+        let ended_at = ended.parse().ok().map(UnixSeconds).filter(|_| matches!(over, JobState::Over(_)));
+        let job = Self {
+            id: id.to_owned(),
+            state: over,
+            state_name: state.to_owned(),
+            node: node.to_owned(),
+            partition: partition.to_owned(),
+            reason: reason.to_owned(),
+            ended_at,
+        };
+        Some((job, comment, name))
+    }
+
+    /// Says why it waits, as what follows "it".
+    pub fn waits_because(&self) -> String {
+        let words = match self.reason.as_str() {
+            "None" | "" => "waits in Slurm's queue",
+            "Priority" => "waits in Slurm's queue behind jobs of a higher priority",
+            "Resources" => "waits in Slurm's queue for free resources",
+            "Dependency" => "waits in Slurm's queue for another job",
+            "BeginTime" => "waits in Slurm's queue until its begin time",
+            "JobHeldUser" | "JobHeldAdmin" => "is held in Slurm's queue; release it with scontrol release",
+            "PartitionDown" | "PartitionInactive" => "waits in Slurm's queue: its partition is down",
+            "PartitionTimeLimit" => {
+                "waits in Slurm's queue and will not start: its max_runtime_secs is longer than its partition allows"
+            }
+            "PartitionConfig" | "PartitionNodeLimit" => {
+                "waits in Slurm's queue and will not start: no node of its partition has what it asks for"
+            }
+            "ReqNodeNotAvail" => "waits in Slurm's queue: the nodes that it needs are down or reserved",
+            "BadConstraints" => "waits in Slurm's queue and will not start: no node meets its constraint",
+            other => return format!("waits in Slurm's queue ({other})"),
+        };
+        words.to_owned()
+    }
+}
+
+#[cfg(test)]
+impl Job {
+    /// Makes a job on the node `n1`.
+    pub(super) fn example(id: &str, state: &str) -> Self {
+        let line = format!("{id}|{state}|n1|main|100|None|token|moadim-a-1");
+        Self::of_line(&line).unwrap().0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_read_whatever_its_owner_wrote() {
+        let line = "12|PENDING||main|N/A|Resources|a|b|moadim-x-1";
+        let (job, comment, name) = Job::of_line(line).unwrap();
+        assert_eq!((job.id.as_str(), job.state, job.ended_at), ("12", JobState::Waiting, None));
+        assert_eq!((comment, name), ("a|b", "moadim-x-1"));
+        assert!(job.waits_because().contains("free resources"));
+        let (job, ..) = Job::of_line("7|TIMEOUT|node1|gpu|1795844444|TimeLimit|t|n").unwrap();
+        assert_eq!((job.state, job.ended_at), (JobState::Over(JobEnd::TimedOut), Some(UnixSeconds(1_795_844_444))));
+        assert_eq!((job.node.as_str(), job.partition.as_str()), ("node1", "gpu"));
+        for broken in ["", "12", "12|RUNNING|n", "rest of a name"] {
+            assert_eq!(Job::of_line(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_state_of_a_later_release_is_unclear() {
+        assert_eq!(JobState::of("HIBERNATING"), JobState::Unclear);
+        assert_eq!(JobState::of("COMPLETING"), JobState::Alive, "its processes are being ended");
+        assert_eq!(JobState::of("NODE_FAIL"), JobState::Over(JobEnd::NodeFailed));
+    }
+}

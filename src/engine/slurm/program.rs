@@ -1,0 +1,61 @@
+//! Our own program in the home, where every node finds it: an update must not break runs that wait in the queue.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::home::{make_directory, random_suffix, stable_hash};
+
+/// How the name of each copy begins.
+const PREFIX: &str = "moadim-mcp-";
+
+/// Returns the copy of `program` in `directory`, and makes it if it is not there yet.
+///
+/// # Errors
+/// The system's.
+pub(super) fn copy(program: &Path, directory: &Path) -> io::Result<PathBuf> {
+    let metadata = program.metadata()?;
+    // A build differs from another in one of these; a copy from another machine is merely one more.
+    let build = format!("{} {} {}", metadata.len(), metadata.mtime(), metadata.mtime_nsec());
+    let path = directory.join(format!("{PREFIX}{:016x}", stable_hash(build.as_bytes())));
+    if path.metadata().is_ok_and(|copied| copied.len() == metadata.len()) {
+        return Ok(path);
+    }
+    if !directory.is_dir() {
+        make_directory(directory)?;
+    }
+    let temporary = directory.join(format!(".{}.tmp", random_suffix()));
+    let copied = write(program, &temporary).and_then(|()| std::fs::rename(&temporary, &path));
+    if copied.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    copied.map(|()| path)
+}
+
+fn write(program: &Path, to: &Path) -> io::Result<()> {
+    let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o700).open(to)?;
+    io::copy(&mut File::open(program)?, &mut copy)?;
+    copy.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_build_is_copied_once_and_can_be_executed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (program, bin) = (dir.path().join("program"), dir.path().join("bin"));
+        std::fs::write(&program, "one").unwrap();
+        let first = copy(&program, &bin).unwrap();
+        assert_eq!(copy(&program, &bin).unwrap(), first);
+        assert_eq!(std::fs::read_to_string(&first).unwrap(), "one");
+        assert_eq!(first.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        std::fs::write(&program, "another").unwrap();
+        let second = copy(&program, &bin).unwrap();
+        assert_ne!(second, first, "queued runs keep the program that they were submitted with");
+        assert_eq!(std::fs::read_dir(&bin).unwrap().count(), 2);
+    }
+}

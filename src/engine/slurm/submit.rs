@@ -1,0 +1,192 @@
+//! Handing a supervisor to Slurm: the script of a job, its arguments, and what `sbatch` makes of them.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Instant;
+
+use super::client::{self, ClientError};
+use crate::quote::shell_word;
+use crate::routine::resources::Resources;
+
+/// A job to submit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission<'a> {
+    /// Its name, which with the token identifies it.
+    pub name: String,
+    /// Shown to everybody who may list jobs, so that it is no secret.
+    pub token: &'a str,
+    /// What it executes: a program and its arguments.
+    pub words: &'a [OsString],
+    /// A variable for it.
+    pub variable: Option<(&'static str, String)>,
+    /// Where its script is written, which Slurm copies, and the file of what it prints.
+    pub script: &'a Path,
+    pub output: &'a Path,
+    pub directory: &'a Path,
+    pub resources: &'a Resources,
+    /// A person's own arguments.
+    pub arguments: &'a [String],
+    /// The node that it must run on.
+    pub node: Option<&'a str>,
+    /// Nodes that it must not run on.
+    pub excluded: &'a [String],
+    /// After how many minutes Slurm ends it.
+    pub minutes: u64,
+}
+
+/// What became of it. It is never submitted a second time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Submitted {
+    /// Slurm has it, with this id.
+    Taken(String),
+    /// Slurm refused it.
+    Refused(String),
+    /// Nobody knows: Slurm may have it. Its name and its token tell, once Slurm answers.
+    Unsure(String),
+}
+
+impl Submission<'_> {
+    /// Returns the arguments of `sbatch`. Those that are ours come last, where they win.
+    fn arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = self.arguments.iter().map(Into::into).collect();
+        let mut add = |option: &str, value: &dyn AsRef<std::ffi::OsStr>| {
+            let mut argument = OsString::from(format!("--{option}="));
+            argument.push(value);
+            arguments.push(argument);
+        };
+        let Resources { cpus, memory_mib, gpus, partition, constraint } = self.resources;
+        for (option, number) in [("cpus-per-task", cpus), ("gpus", gpus)] {
+            number.iter().for_each(|number| add(option, &number.to_string()));
+        }
+        memory_mib.iter().for_each(|mib| add("mem", &format!("{mib}M")));
+        partition.iter().for_each(|partition| add("partition", partition));
+        constraint.iter().for_each(|constraint| add("constraint", constraint));
+        self.node.iter().for_each(|node| add("nodelist", node));
+        if !self.excluded.is_empty() {
+            add("exclude", &self.excluded.join(","));
+        }
+        add("job-name", &self.name);
+        add("comment", &self.token);
+        add("chdir", &self.directory);
+        add("input", &"/dev/null");
+        add("output", &literal(self.output));
+        add("open-mode", &"append");
+        add("time", &self.minutes.to_string());
+        // The supervisor alone, as a last chance before all of the job is ended.
+        add("signal", &"B:TERM@60");
+        add("propagate", &"NONE");
+        // Not --export=NONE: it starts a login shell, which may hang. The environment is as small as it must be already.
+        arguments.extend(["--nodes=1", "--ntasks=1", "--no-requeue", "--parsable"].map(Into::into));
+        arguments.push(self.script.into());
+        arguments
+    }
+
+    /// Returns the text of its script.
+    fn script(&self) -> String {
+        let words: Vec<String> = self.words.iter().map(|word| shell_word(&word.to_string_lossy())).collect();
+        format!("#!/bin/sh\nexec {}\n", words.join(" "))
+    }
+
+    /// Submits it.
+    pub(super) fn submit(&self, deadline: Instant) -> Submitted {
+        if let Err(error) = std::fs::write(self.script, self.script()) {
+            return Submitted::Refused(format!("cannot write {}: {error}", self.script.display()));
+        }
+        let mut command = match client::command("sbatch") {
+            Ok(command) => command,
+            Err(error) => return Submitted::Refused(error.to_string()),
+        };
+        command.args(self.arguments()).envs(self.variable.clone());
+        classify(client::run("sbatch", &mut command, deadline))
+    }
+}
+
+/// Returns a path as a pattern of Slurm's for exactly this file.
+fn literal(path: &Path) -> String {
+    path.to_string_lossy().replace('%', "%%")
+}
+
+/// Decides what an answer means. One that is wrongly taken for a refusal loses the job, and starts nothing twice: its supervisor
+/// finds no entry any more.
+fn classify(answer: Result<String, ClientError>) -> Submitted {
+    /// What `sbatch` says when it did not hear the controller's answer.
+    const UNHEARD: [&str; 6] =
+        ["timed out", "Unable to contact", "Connection", "connection", "communication", "Zero Bytes"];
+    match answer {
+        Ok(printed) => {
+            // On a federation the cluster's name follows.
+            let id = printed.trim().lines().last().unwrap_or_default().split(';').next().unwrap_or_default();
+            if !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()) {
+                Submitted::Taken(id.to_owned())
+            } else {
+                Submitted::Unsure("sbatch printed no job id".to_owned())
+            }
+        }
+        Err(error @ (ClientError::Missing(_) | ClientError::NotRun { .. })) => Submitted::Refused(error.to_string()),
+        Err(error @ ClientError::TimedOut(_)) => Submitted::Unsure(error.to_string()),
+        Err(error @ ClientError::Failed { .. }) => {
+            let said = error.to_string();
+            if UNHEARD.iter().any(|words| said.contains(words)) {
+                Submitted::Unsure(said)
+            } else {
+                Submitted::Refused(said)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ours_comes_last_and_paths_are_taken_literally() {
+        let words: Vec<OsString> = ["/h/it's", "supervise", "/h", "a-1"].map(Into::into).into();
+        let resources = Resources { gpus: Some(2), memory_mib: Some(512), ..Resources::default() };
+        let submission = Submission {
+            name: "moadim-a-1".to_owned(),
+            token: "t",
+            words: &words,
+            variable: None,
+            script: Path::new("/h/job.sh"),
+            output: Path::new("/100%/job.out"),
+            directory: Path::new("/h"),
+            resources: &resources,
+            arguments: &["--account=x".to_owned(), "--mem=1G".to_owned()],
+            node: None,
+            excluded: &["n1".to_owned(), "n2".to_owned()],
+            minutes: 63,
+        };
+        let arguments: Vec<String> =
+            submission.arguments().into_iter().map(|argument| argument.into_string().unwrap()).collect();
+        let at = |wanted: &str| arguments.iter().position(|argument| argument == wanted).expect(wanted);
+        assert_eq!(at("--account=x"), 0);
+        assert!(at("--mem=1G") < at("--mem=512M"));
+        for wanted in
+            ["--gpus=2", "--exclude=n1,n2", "--time=63", "--output=/100%%/job.out", "--no-requeue", "--comment=t"]
+        {
+            at(wanted);
+        }
+        assert_eq!(at("/h/job.sh"), arguments.len() - 1);
+        assert_eq!(submission.script(), "#!/bin/sh\nexec '/h/it'\\''s' supervise /h a-1\n");
+    }
+
+    #[test]
+    fn only_a_clear_word_is_a_refusal() {
+        let failed = |said: &str| Err(ClientError::Failed { program: "sbatch", said: format!(": {said}") });
+        assert_eq!(classify(Ok("17\n".to_owned())), Submitted::Taken("17".to_owned()));
+        assert_eq!(classify(Ok("17;cluster\n".to_owned())), Submitted::Taken("17".to_owned()));
+        assert!(matches!(classify(Ok(String::new())), Submitted::Unsure(_)));
+        assert!(matches!(classify(Err(ClientError::TimedOut("sbatch"))), Submitted::Unsure(_)));
+        for unheard in [
+            "Batch job submission failed: Unable to contact slurm controller (connect failure)",
+            "Batch job submission failed: Socket timed out on send/recv operation",
+            "Batch job submission failed: Zero Bytes were transmitted or received",
+        ] {
+            assert!(matches!(classify(failed(unheard)), Submitted::Unsure(_)), "{unheard}");
+        }
+        let refused = failed("Batch job submission failed: Invalid partition name specified");
+        assert!(matches!(classify(refused), Submitted::Refused(said) if said.contains("Invalid partition")));
+        assert!(matches!(classify(Err(ClientError::Missing("sbatch"))), Submitted::Refused(_)));
+    }
+}

@@ -1,0 +1,304 @@
+//! Whether a run on Slurm lives, where nobody holds its lock here: a pure function of its records and of what Slurm says.
+
+use super::job::{Job, JobEnd, JobState};
+use crate::clock::{HumanDuration, UnixSeconds};
+
+/// What Slurm says of the jobs of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// It did not answer, and why.
+    NoAnswer(String),
+    /// It answered, and knows of none, since so many seconds.
+    Absent { for_secs: u64 },
+    /// It knows these, oldest first.
+    Jobs(Vec<Job>),
+}
+
+/// Whether a node answers its controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Node {
+    Answers,
+    /// It does not, or it is not known whether it does.
+    Silent,
+}
+
+/// The job that checks on a node what is left there of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// None is known.
+    None,
+    /// It waits or runs.
+    Pending(String),
+    /// It is over and has attested nothing.
+    Failed,
+}
+
+/// What is known of a run whose lock is free here and of which no node attested that nothing is left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts<'a> {
+    /// The job and the node of the supervisor that took it, if one did.
+    pub taken: Option<(&'a str, &'a str)>,
+    pub seen: &'a Seen,
+    /// That node; of no interest before.
+    pub node: Node,
+    /// Whether Slurm finds every process of a job.
+    pub tracks_by_cgroup: bool,
+    pub check: &'a Check,
+    /// After how many seconds a failed node counts as powered off.
+    pub fenced_secs: Option<u64>,
+    pub now: UnixSeconds,
+}
+
+/// What follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its job waits, or starts. In words, what it does.
+    Queued(String),
+    /// Its job is alive. In words, where.
+    Alive(String),
+    /// Nothing of it is left. How its job ended, as far as that is known.
+    Gone(Option<JobEnd>),
+    /// Nothing certain is known before its node was asked, by a job of ours.
+    NeedsCheck { node: String },
+    /// Nothing certain is known, and why.
+    Unknown(String),
+}
+
+/// How long a run must be absent from Slurm's answers, and how long records of a node are waited for: file systems show new files on
+/// other machines up to a minute later.
+pub const SETTLING_SECS: u64 = 60;
+
+/// Decides. Dead needs a clear answer; a supervisor that took the run also needs a node that answers, and either control groups or a
+/// check on the node.
+pub fn decide(facts: &Facts<'_>) -> Verdict {
+    match facts.taken {
+        None => untaken(facts),
+        Some((job, node)) => taken(facts, job, node),
+    }
+}
+
+/// No supervisor has it: one that comes up after the entry is gone starts nothing.
+fn untaken(facts: &Facts<'_>) -> Verdict {
+    let jobs = match facts.seen {
+        Seen::NoAnswer(cause) => return Verdict::Unknown(cause.clone()),
+        Seen::Absent { for_secs } if *for_secs >= SETTLING_SECS => return Verdict::Gone(None),
+        Seen::Absent { .. } => {
+            return Verdict::Queued("waits for Slurm to confirm its job".to_owned());
+        }
+        Seen::Jobs(jobs) => jobs,
+    };
+    let alive = |job: &&Job| !matches!(job.state, JobState::Over(_));
+    if let Some(job) = jobs.iter().rev().find(alive) {
+        return match job.state {
+            JobState::Waiting => Verdict::Queued(job.waits_because()),
+            JobState::Unclear => Verdict::Unknown(format!("Slurm says that its job {} is {}", job.id, job.state_name)),
+            _ => Verdict::Queued(format!("starts on {} (job {})", job.node, job.id)),
+        };
+    }
+    let settled = |job: &Job| job.node.is_empty() || is_settled(job, facts.now);
+    match jobs.iter().rev().find(|job| !settled(job)) {
+        Some(job) => Verdict::Queued(format!("has ended on {}; its records are waited for", job.node)),
+        None => Verdict::Gone(jobs.last().and_then(end_of)),
+    }
+}
+
+fn taken(facts: &Facts<'_>, id: &str, node: &str) -> Verdict {
+    let jobs = match facts.seen {
+        Seen::NoAnswer(cause) => return Verdict::Unknown(cause.clone()),
+        Seen::Absent { .. } => &[][..],
+        Seen::Jobs(jobs) => jobs,
+    };
+    let Some(job) = jobs.iter().find(|job| job.id == id) else {
+        return unless_checked(facts, node, "Slurm does not know its job any more");
+    };
+    let JobState::Over(end) = job.state else {
+        return match job.state {
+            JobState::Unclear => Verdict::Unknown(format!("Slurm says that its job {id} is {}", job.state_name)),
+            _ => Verdict::Alive(format!("its job {id} is {} on {node}", job.state_name.to_lowercase())),
+        };
+    };
+    // It was started a second time, elsewhere: that says nothing of the first.
+    let is_another = job.node != node;
+    if end == JobEnd::NodeFailed || is_another {
+        let failed_secs = job.ended_at.map_or(0, |ended| ended.age_secs_at(facts.now));
+        let is_fenced = facts.fenced_secs.is_some_and(|fenced| failed_secs > fenced);
+        if end == JobEnd::NodeFailed && !is_another && is_fenced {
+            return Verdict::Gone(Some(end));
+        }
+        return unless_checked(facts, node, &format!("its node {node} failed"));
+    }
+    if !is_settled(job, facts.now) {
+        return Verdict::Alive(format!("its job {id} has ended on {node}; its records are waited for"));
+    }
+    match facts.node {
+        Node::Answers if facts.tracks_by_cgroup => Verdict::Gone(Some(end)),
+        _ => unless_checked(facts, node, &format!("its job {id} has ended without a record")),
+    }
+}
+
+/// Processes of it may be alive on its node, whose own look decides.
+fn unless_checked(facts: &Facts<'_>, node: &str, because: &str) -> Verdict {
+    match (facts.node, facts.check) {
+        (Node::Silent, _) => Verdict::Unknown(format!("{because}, and {node} does not answer")),
+        (Node::Answers, Check::Pending(what)) => Verdict::Unknown(format!("{because}; a check on {node} {what}")),
+        (Node::Answers, Check::None | Check::Failed) => Verdict::NeedsCheck { node: node.to_owned() },
+    }
+}
+
+fn end_of(job: &Job) -> Option<JobEnd> {
+    match job.state {
+        JobState::Over(end) => Some(end),
+        _ => None,
+    }
+}
+
+/// Whether what a job wrote before its end must have arrived here.
+fn is_settled(job: &Job, now: UnixSeconds) -> bool {
+    job.ended_at.is_some_and(|ended| ended.age_secs_at(now) >= SETTLING_SECS)
+}
+
+/// Says that a run waited too long in the queue, with both numbers.
+pub(crate) fn exceeded_max_queue(age_secs: u64, max_queue_secs: u64) -> String {
+    let (age, allowed) = (HumanDuration(age_secs), HumanDuration(max_queue_secs));
+    format!("waited in Slurm's queue for {age}, {allowed} allowed (max_queue_secs)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const STATES: [&str; 12] = [
+        "PENDING",
+        "CONFIGURING",
+        "RUNNING",
+        "SUSPENDED",
+        "COMPLETING",
+        "COMPLETED",
+        "FAILED",
+        "CANCELLED",
+        "TIMEOUT",
+        "PREEMPTED",
+        "OUT_OF_MEMORY",
+        "NODE_FAIL",
+    ];
+
+    fn job(id: &str, state: &str, node: &str, ended_at: u64) -> Job {
+        let job = Job::example(id, state);
+        let ended_at = job.ended_at.map(|_| UnixSeconds(ended_at));
+        Job { node: node.to_owned(), ended_at, ..job }
+    }
+
+    fn seen() -> impl Strategy<Value = Seen> {
+        let one = (prop::sample::select(vec!["1", "2"]), prop::sample::select(STATES.to_vec()), 0..3usize, 0..200u64);
+        let one = one.prop_map(|(id, state, node, ended)| job(id, state, ["", "n1", "n2"][node], ended));
+        prop_oneof![
+            Just(Seen::NoAnswer("no answer".to_owned())),
+            (0..200u64).prop_map(|for_secs| Seen::Absent { for_secs }),
+            prop::collection::vec(one, 1..3).prop_map(Seen::Jobs),
+        ]
+    }
+
+    fn check() -> impl Strategy<Value = Check> {
+        prop_oneof![Just(Check::None), Just(Check::Failed), Just(Check::Pending("waits".to_owned()))]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        /// Rule 2, over every combination: nothing is called dead while it may be alive.
+        #[test]
+        fn rule_2_gone_needs_a_clear_answer_an_answering_node_and_a_sure_look(
+            is_taken: bool,
+            seen in seen(),
+            answers: bool,
+            tracks_by_cgroup: bool,
+            check in check(),
+            fenced_secs in prop::option::of(0..200u64),
+            now in 100..300u64,
+        ) {
+            let node = if answers { Node::Answers } else { Node::Silent };
+            let taken = is_taken.then_some(("1", "n1"));
+            let now = UnixSeconds(now);
+            let facts = Facts { taken, seen: &seen, node, tracks_by_cgroup, check: &check, fenced_secs, now };
+            let verdict = decide(&facts);
+            let jobs = match &seen {
+                Seen::NoAnswer(_) => {
+                    prop_assert!(matches!(verdict, Verdict::Unknown(_)), "{verdict:?}");
+                    return Ok(());
+                }
+                Seen::Absent { for_secs } => {
+                    let is_gone = matches!(verdict, Verdict::Gone(_));
+                    prop_assert_eq!(is_gone, !is_taken && *for_secs >= SETTLING_SECS, "{:?}", verdict);
+                    return Ok(());
+                }
+                Seen::Jobs(jobs) => jobs,
+            };
+            let is_over = |job: &Job| matches!(job.state, JobState::Over(_));
+            if let Verdict::Gone(end) = &verdict {
+                match taken {
+                    None => prop_assert!(jobs.iter().all(is_over)),
+                    Some((id, at)) => {
+                        let own = jobs.iter().find(|job| job.id == id).expect("its own job is known");
+                        prop_assert!(is_over(own) && own.node == at);
+                        if *end == Some(JobEnd::NodeFailed) {
+                            let failed_secs = own.ended_at.unwrap().age_secs_at(now);
+                            prop_assert!(fenced_secs.is_some_and(|fenced| failed_secs > fenced));
+                        } else {
+                            prop_assert!(answers && tracks_by_cgroup);
+                            prop_assert!(own.ended_at.unwrap().age_secs_at(now) >= SETTLING_SECS);
+                        }
+                    }
+                }
+            }
+            if let Verdict::NeedsCheck { node } = &verdict {
+                prop_assert!(is_taken && answers && node == "n1" && !matches!(check, Check::Pending(_)));
+            }
+            // One that its supervisor took is alive only by its own job.
+            if matches!(verdict, Verdict::Alive(_)) {
+                prop_assert!(is_taken && jobs.iter().any(|job| job.id == "1"));
+            }
+            prop_assert!(!(is_taken && matches!(verdict, Verdict::Queued(_))));
+        }
+    }
+
+    #[test]
+    fn a_failed_node_is_unknown_until_it_answers_and_then_is_asked() {
+        let seen = Seen::Jobs(vec![job("1", "NODE_FAIL", "n1", 0)]);
+        let facts = Facts {
+            taken: Some(("1", "n1")),
+            seen: &seen,
+            node: Node::Silent,
+            tracks_by_cgroup: true,
+            check: &Check::None,
+            fenced_secs: None,
+            now: UnixSeconds(1_000_000),
+        };
+        assert!(matches!(decide(&facts), Verdict::Unknown(cause) if cause.contains("does not answer")));
+        let answers = Facts { node: Node::Answers, ..facts.clone() };
+        assert_eq!(decide(&answers), Verdict::NeedsCheck { node: "n1".to_owned() });
+        let fenced = Facts { fenced_secs: Some(600), ..facts };
+        assert_eq!(decide(&fenced), Verdict::Gone(Some(JobEnd::NodeFailed)));
+    }
+
+    #[test]
+    fn a_second_start_elsewhere_says_nothing_of_the_first() {
+        let seen = Seen::Jobs(vec![job("1", "COMPLETED", "n2", 0)]);
+        let facts = Facts {
+            taken: Some(("1", "n1")),
+            seen: &seen,
+            node: Node::Answers,
+            tracks_by_cgroup: true,
+            check: &Check::None,
+            fenced_secs: Some(1),
+            now: UnixSeconds(1_000),
+        };
+        assert_eq!(decide(&facts), Verdict::NeedsCheck { node: "n1".to_owned() });
+    }
+
+    #[test]
+    fn too_long_in_the_queue_is_said_with_both_numbers() {
+        let reason = exceeded_max_queue(90_000, 86_400);
+        assert!(reason.contains("1 day 1 h") && reason.contains("1 day allowed"), "{reason}");
+    }
+}

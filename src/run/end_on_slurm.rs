@@ -1,0 +1,84 @@
+//! Ending a run that Slurm placed: its supervisor is asked, then Slurm ends all of its job. No process is touched from here.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use super::context::Context;
+use super::end::{EndError, Ended, SUPERVISOR_MARGIN};
+use super::entry::Entry;
+use super::liveness::{self, JUDGE_LOCK_TIMEOUT, Liveness};
+use super::recording::record_abandoned;
+use crate::engine::slurm::run_job_name;
+
+/// The pause between two looks at the run, which may ask Slurm.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The pause between two looks for the record of its end.
+const RECORD_PAUSE: Duration = Duration::from_millis(20);
+
+/// How much longer Slurm gets to end all of the job. What takes longer is finished by the watchdog.
+const SLURM_MARGIN: Duration = Duration::from_secs(5);
+
+/// Ends a run whose end is requested on disk, where its supervisor looks every second.
+///
+/// # Errors
+/// It has not ended yet, and why.
+pub(super) fn end(context: &Context, entry: &Entry) -> Result<Ended, EndError> {
+    let name = run_job_name(&entry.id().to_string());
+    let asked = Instant::now();
+    let patience = Duration::from_secs(context.config.kill_grace_secs) + SUPERVISOR_MARGIN;
+    let (mut woken, mut ended) = (HashSet::new(), HashSet::new());
+    loop {
+        let judged = liveness::judge(context, vec![entry.clone()], JUDGE_LOCK_TIMEOUT).pop();
+        let Some(assessment) = judged else { return Ok(Ended::Finished) };
+        let job = assessment.placed.job.as_ref().map(|job| job.id.clone());
+        let is_late = asked.elapsed() >= patience;
+        let still = match assessment.liveness.clone() {
+            Liveness::Dead => {
+                let recorded = assessment.into_judgement().map(|judgement| record_abandoned(context, &judgement));
+                return match recorded {
+                    Some(Err(error)) => Ok(Ended::Unrecorded(error.to_string())),
+                    Some(Ok(_)) | None => Ok(Ended::Finished),
+                };
+            }
+            Liveness::Queued(what) => {
+                drop(assessment);
+                tell(job, &mut ended, |job| context.slurm().end(&name, job));
+                format!("it {what}")
+            }
+            Liveness::Owned | Liveness::Elsewhere(_) | Liveness::Unsupervised(_) => {
+                drop(assessment);
+                if is_late {
+                    tell(job, &mut ended, |job| context.slurm().end(&name, job));
+                } else {
+                    tell(job, &mut woken, |job| context.slurm().wake(&name, job));
+                }
+                "Slurm is still ending its job".to_owned()
+            }
+            Liveness::Unknown(cause) | Liveness::Judging(cause) => {
+                drop(assessment);
+                cause
+            }
+        };
+        if asked.elapsed() >= patience + SLURM_MARGIN {
+            return Err(EndError::Unjudged { run: entry.id().clone(), cause: still });
+        }
+        let next = Instant::now() + PAUSE;
+        while Instant::now() < next && entry.exists() && !entry.gone().is_ok_and(|gone| gone.is_some()) {
+            std::thread::sleep(RECORD_PAUSE);
+        }
+    }
+}
+
+/// Tells Slurm about a job once; what fails is tried with the next look, and is no reason to stop waiting.
+fn tell<E: std::fmt::Display>(
+    job: Option<String>,
+    told: &mut HashSet<String>,
+    tell: impl FnOnce(&str) -> Result<(), E>,
+) {
+    let Some(job) = job.filter(|job| !told.contains(job)) else { return };
+    match tell(&job) {
+        Ok(()) => drop(told.insert(job)),
+        Err(error) => tracing::warn!(job, %error, "Slurm was not told"),
+    }
+}

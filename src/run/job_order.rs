@@ -1,0 +1,96 @@
+//! What a run is submitted to Slurm with, decided at its trigger.
+
+use std::collections::BTreeSet;
+
+use super::context::Context;
+use super::entry::{Entry, Workbench};
+use super::on_disk::workbench_ids;
+use super::record::{JobOrder, Origin};
+use super::recording::read_outcome;
+use super::status::Status;
+use crate::agent::Agent;
+use crate::home::atomic_file::FileError;
+use crate::home::config::{Config, EngineKind};
+use crate::random_token::random_token;
+use crate::routine::invalid_field::InvalidField;
+use crate::routine::model::Routine;
+
+/// A run cannot be submitted to Slurm.
+#[derive(Debug, thiserror::Error)]
+pub enum NoJobOrder {
+    /// It asks for more than the home allows.
+    #[error(transparent)]
+    Resources(#[from] InvalidField),
+    #[error(
+        "its agent needs a terminal (terminal = true), which runs on Slurm do not have yet; set engine = \"local\""
+    )]
+    Terminal,
+    #[error(
+        "{unfinished} runs wait or are alive on Slurm, and slurm_max_jobs in config.toml is {max}; wait, stop some, or raise it"
+    )]
+    TooMany { unfinished: usize, max: u64 },
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("the system gave no random bytes: {0}")]
+    NoToken(#[from] getrandom::Error),
+}
+
+/// Returns where a routine's runs take place.
+pub(crate) fn engine_of(routine: &Routine, config: &Config) -> EngineKind {
+    routine.definition.engine.unwrap_or(config.engine)
+}
+
+/// Checks, before anything is written, that a run of the routine can be submitted, if it is to be.
+///
+/// # Errors
+/// Why it cannot.
+pub(super) fn check_placement(context: &Context, routine: &Routine, agent: &Agent) -> Result<(), NoJobOrder> {
+    if engine_of(routine, &context.config) == EngineKind::Local {
+        return Ok(());
+    }
+    if agent.definition.terminal {
+        return Err(NoJobOrder::Terminal);
+    }
+    Ok(routine.definition.resources.check_allowed(&context.config)?)
+}
+
+/// Decides what a run is submitted with; `None` if it runs on this machine. The caller holds the routines' lock.
+///
+/// # Errors
+/// So many runs wait or are alive on Slurm already that another is refused.
+pub(super) fn job_order(context: &Context, routine: &Routine, origin: &Origin) -> Result<Option<JobOrder>, NoJobOrder> {
+    let config = &context.config;
+    if engine_of(routine, config) == EngineKind::Local {
+        return Ok(None);
+    }
+    let unfinished = Entry::list(&context.home)?.iter().filter(|entry| is_on_slurm(entry)).count();
+    if unfinished as u64 >= config.slurm_max_jobs {
+        return Err(NoJobOrder::TooMany { unfinished, max: config.slurm_max_jobs });
+    }
+    let resources = routine.definition.resources.clone().with_defaults(config);
+    Ok(Some(JobOrder { token: random_token()?, resources, excluded: excluded_nodes(context, routine, origin) }))
+}
+
+/// Whether an unfinished run was submitted to Slurm.
+pub(crate) fn is_on_slurm(entry: &Entry) -> bool {
+    entry.manifest().is_ok_and(|manifest| manifest.job.is_some())
+}
+
+/// How many of a routine's newest workbenches are searched for earlier attempts.
+const SEARCHED_WORKBENCHES: usize = 32;
+
+/// Returns the nodes on which earlier attempts were interrupted: a node that failed once may do so again. Workbenches that are gone are
+/// no loss: the run may then be placed there again.
+fn excluded_nodes(context: &Context, routine: &Routine, origin: &Origin) -> Vec<String> {
+    let Origin::Retry { of, .. } = origin else { return Vec::new() };
+    let mut ids = workbench_ids(&context.home).unwrap_or_default();
+    ids.retain(|id| *id.routine() == routine.slug);
+    ids.sort_unstable_by(|a, b| b.cmp(a));
+    let node = |id| {
+        let outcome = read_outcome(&Workbench::of(&context.home, &id), &id).ok()?;
+        let is_attempt = outcome.origin.attempt_of(&id).0 == of && outcome.status == Status::Interrupted;
+        outcome.job.filter(|_| is_attempt)?.node
+    };
+    let nodes: BTreeSet<String> = ids.into_iter().take(SEARCHED_WORKBENCHES).filter_map(node).collect();
+    nodes.into_iter().collect()
+}

@@ -1,0 +1,121 @@
+//! From a claimed run to a job that waits on Slurm, and the job that looks for what is left of a run on its node.
+
+use std::ffi::OsString;
+use std::time::{Duration, Instant};
+
+use super::context::Context;
+use super::entry::Entry;
+use super::record::{JobOrder, Manifest, SubmittedJob};
+use crate::clock::UnixSeconds;
+use crate::engine::slurm::{Submission, Submitted, check_job_name, run_job_name};
+use crate::home::atomic_file;
+use crate::process_tree::COOKIE_VARIABLE;
+use crate::quote::saying;
+use crate::routine::resources::Resources;
+
+/// The files of an entry for its jobs.
+const SCRIPT: &str = "job.sh";
+const OUTPUT: &str = "job.out";
+const CHECK_SCRIPT: &str = "check.sh";
+const CHECK_OUTPUT: &str = "check.out";
+
+/// How much longer than its bound and grace Slurm lets a run go on: the supervisor ends it, and Slurm only where that is stuck.
+const LIMIT_ALLOWANCE_SECS: u64 = 120;
+
+/// How long a check may take.
+const CHECK_MINUTES: u64 = 5;
+
+/// How long its submission may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What a check asks for: it lists processes, and ends some.
+const CHECK_RESOURCES: Resources =
+    Resources { cpus: Some(1), memory_mib: Some(64), gpus: None, partition: None, constraint: None };
+
+/// Submits a claimed run, once. Where Slurm gives no clear answer, its name and its token tell later.
+///
+/// # Errors
+/// Slurm has it not, and why.
+pub(super) fn submit(
+    context: &Context,
+    entry: &Entry,
+    manifest: &Manifest,
+    order: &JobOrder,
+    deadline: Instant,
+) -> Result<(), String> {
+    let home = context.home.root();
+    let words = words(context, "supervise", entry)?;
+    let bound = manifest.max_runtime_secs.unwrap_or(context.config.max_runtime_ceiling_secs);
+    let secs = bound.saturating_add(context.config.kill_grace_secs + LIMIT_ALLOWANCE_SECS);
+    let submission = Submission {
+        name: run_job_name(&entry.id().to_string()),
+        token: &order.token,
+        words: &words,
+        variable: Some((COOKIE_VARIABLE, manifest.cookie.to_string())),
+        script: &entry.file(SCRIPT),
+        output: &entry.file(OUTPUT),
+        directory: home,
+        resources: &order.resources,
+        arguments: &context.config.slurm_args,
+        node: None,
+        excluded: &order.excluded,
+        minutes: secs.div_ceil(60),
+    };
+    let at = UnixSeconds::now();
+    match context.slurm().submit(&submission, deadline) {
+        Submitted::Taken(job) => entry.set_job(&SubmittedJob { job: Some(job), at, problem: None }),
+        Submitted::Unsure(problem) => {
+            tracing::warn!(run = %entry.id(), problem, "Slurm did not confirm the run's job; it is looked for");
+            entry.set_job(&SubmittedJob { job: None, at, problem: Some(problem) });
+        }
+        Submitted::Refused(reason) => return Err(format!("Slurm did not take it: {reason}")),
+    }
+    Ok(())
+}
+
+/// Submits a job that ends what is left of a run on its node, and attests there that nothing is.
+///
+/// # Errors
+/// Slurm refused it. Where it is unsure, the next look tells.
+pub fn submit_check(context: &Context, entry: &Entry, order: &JobOrder, node: &str) -> Result<(), String> {
+    let submission = Submission {
+        name: check_job_name(&entry.id().to_string()),
+        token: &order.token,
+        words: &words(context, "check-left", entry)?,
+        variable: None,
+        script: &entry.file(CHECK_SCRIPT),
+        output: &entry.file(CHECK_OUTPUT),
+        directory: context.home.root(),
+        resources: &Resources { partition: order.resources.partition.clone(), ..CHECK_RESOURCES },
+        arguments: &context.config.slurm_args,
+        node: Some(node),
+        excluded: &[],
+        minutes: CHECK_MINUTES,
+    };
+    match context.slurm().submit(&submission, Instant::now() + CHECK_TIMEOUT) {
+        Submitted::Taken(_) | Submitted::Unsure(_) => Ok(()),
+        Submitted::Refused(reason) => Err(reason),
+    }
+}
+
+/// Returns how long ago a check was submitted last; `None` if none was.
+pub fn submitted_check(entry: &Entry) -> Option<Duration> {
+    entry.file(CHECK_SCRIPT).metadata().ok()?.modified().ok()?.elapsed().ok()
+}
+
+/// Returns the words of a hidden command of ours about a run, for a node.
+fn words(context: &Context, command: &str, entry: &Entry) -> Result<Vec<OsString>, String> {
+    let home = context.home.root();
+    let program = context.slurm().place_program(context.program.path(), home);
+    let program = program.map_err(|error| {
+        format!("cannot copy {} into the home, where the nodes find it: {error}", context.program.path().display())
+    })?;
+    Ok(vec![program.into(), command.into(), home.into(), entry.id().to_string().into()])
+}
+
+/// Returns the end of what a run's job printed itself, such as that our program is not on its node; mostly nothing.
+pub(super) fn said_by_job(entry: &Entry) -> String {
+    const SHOWN_CHARS: usize = 300;
+    let said = atomic_file::read(&entry.file(OUTPUT), atomic_file::MAX_RECORD_BYTES);
+    saying(String::from_utf8_lossy(&said.unwrap_or_default()).trim(), SHOWN_CHARS)
+}
