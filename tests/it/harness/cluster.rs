@@ -110,11 +110,6 @@ impl Cluster {
         self.directory.path().join("slurm.conf")
     }
 
-    /// Returns the directory of the daemons' logs.
-    pub fn directory(&self) -> &Path {
-        self.directory.path()
-    }
-
     /// Returns where people work; it runs no jobs.
     pub fn login(&self) -> Machine<'_> {
         Machine { cluster: self, name: "login".to_owned() }
@@ -184,10 +179,6 @@ pub struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Makes of a command one that runs here, with `SLURM_CONF`, and with nothing else of our environment than PATH, unless it says
     /// otherwise. The process that is started is one that waits for it; who kills that kills it.
     pub fn command(&self, command: &Command) -> Command {
@@ -284,6 +275,12 @@ impl Daemon<'_> {
     #[track_caller]
     pub fn stop(&self) {
         self.cluster.control(self.name, &["stop"]);
+    }
+
+    /// Ends the controller in good order.
+    #[track_caller]
+    pub fn shut_down(&self) {
+        self.cluster.control(self.name, &["shutdown"]);
     }
 
     /// Starts the controller, and waits until it answers.

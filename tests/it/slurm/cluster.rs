@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{Cluster, PATIENCE, TestHome, wait_for, wait_until};
+use crate::harness::{Answer, Cluster, PATIENCE, TestHome, wait_for, wait_until};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -12,10 +12,7 @@ fn submit(cluster: &Cluster, home: &TestHome, name: &str, options: &[&str], scri
     let script = home.script(name, script);
     let mut sbatch = Command::new("sbatch");
     sbatch.args(["--parsable", "--output=job.out", "--job-name", name]).args(options).arg(script);
-    let answer: crate::harness::Answer = {
-        sbatch.current_dir(home.scratch());
-        cluster.on_login(&sbatch).output().unwrap().into()
-    };
+    let answer: Answer = cluster.on_login(sbatch.current_dir(home.scratch())).output().unwrap().into();
     answer.ok().trim().to_owned()
 }
 
@@ -78,9 +75,8 @@ fn a_job_goes_on_without_the_controller_and_on_a_node_that_does_not_answer() {
     cluster.controller().freeze();
     wait_for_more_ticks(&home);
     cluster.controller().thaw();
-    // A crash loses what is younger than some seconds.
-    cluster.run("scontrol", ["shutdown", "slurmctld"]).ok();
-    wait_until("the controller to be gone", || cluster.run("scontrol", ["ping"]).code != Some(0));
+    // A crash may lose a job that is so young.
+    cluster.controller().shut_down();
     wait_for_more_ticks(&home);
     cluster.controller().start();
     wait_for_state(&cluster, "ticks", "RUNNING");
@@ -110,6 +106,23 @@ fn nothing_is_left_of_a_node_that_crashed_and_the_other_works_on() {
     cluster.node(1).start();
     submit(&cluster, &home, "again", &["-w", "node1"], "hostname > again");
     wait_for_state(&cluster, "again", "COMPLETED");
+}
+
+#[test]
+fn what_all_machines_need_can_fail_and_come_back() {
+    let Some(cluster) = Cluster::start() else { return };
+    let ask = |words: [&str; 3]| cluster.run("timeout", words).code;
+    cluster.munge().freeze();
+    assert_eq!(ask(["--kill-after=1", "1", "squeue"]), Some(124));
+    cluster.munge().thaw();
+    assert_eq!(ask(["5", "scontrol", "ping"]), Some(0));
+    cluster.controller().stop();
+    assert_ne!(ask(["5", "scontrol", "ping"]), Some(0));
+    cluster.controller().start();
+    assert_eq!(ask(["5", "scontrol", "ping"]), Some(0));
+    assert_eq!(cluster.squeue("%i"), Vec::<Vec<String>>::new());
+    let name: Answer = cluster.on(2, &Command::new("hostname")).output().unwrap().into();
+    assert_eq!(name.ok(), "node2\n");
 }
 
 #[test]
