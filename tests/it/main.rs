@@ -72,6 +72,8 @@ mod setup;
 mod setup_over_ssh;
 mod shown;
 mod slow_triggers;
+#[cfg(target_os = "linux")]
+mod slurm;
 mod state_table;
 mod state_table_start;
 mod subscriptions;

@@ -359,6 +359,8 @@ impl Server {
 
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
+        #[cfg(target_os = "linux")]
+        let pid = super::cluster::behind_entrance(pid);
         kill_process(pid, signal).expect("the server takes a signal");
     }
 

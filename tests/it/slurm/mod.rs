@@ -1,0 +1,3 @@
+//! Runs on a real Slurm cluster.
+
+mod cluster;
