@@ -1,3 +1,5 @@
 //! Runs on a real Slurm cluster.
 
 mod cluster;
+mod runs;
+mod scene;
