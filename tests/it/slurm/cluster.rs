@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{Answer, Cluster, PATIENCE, TestHome, wait_for, wait_until};
+use crate::harness::{Answer, Cluster, PATIENCE, Settings, TestHome, wait_for, wait_until};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -69,7 +69,7 @@ fn a_job_and_the_login_machine_do_not_see_each_others_processes() {
 #[test]
 fn a_job_goes_on_without_the_controller_and_on_a_node_that_does_not_answer() {
     let home = TestHome::new();
-    let Some(cluster) = Cluster::with(|settings| settings.conf = "SlurmdTimeout=3".to_owned()) else { return };
+    let Some(cluster) = Cluster::with(Settings::impatient) else { return };
     submit(&cluster, &home, "ticks", &["-w", "node1"], TICKS);
     wait_for_state(&cluster, "ticks", "RUNNING");
     cluster.controller().freeze();
@@ -184,9 +184,9 @@ fn a_more_urgent_job_takes_the_place_of_another() {
     let home = TestHome::new();
     let Some(cluster) = Cluster::with(|settings| {
         (settings.nodes, settings.cpus, settings.kill_wait_secs) = (1, 1, 1);
-        settings.conf = "PreemptType=preempt/partition_prio\nPreemptMode=CANCEL\n\
-                         PartitionName=urgent Nodes=ALL PriorityTier=10 PreemptMode=OFF\n"
-            .to_owned();
+        settings.conf("PreemptType=preempt/partition_prio");
+        settings.conf("PreemptMode=CANCEL");
+        settings.conf("PartitionName=urgent Nodes=ALL PriorityTier=10 PreemptMode=OFF");
     }) else {
         return;
     };
