@@ -53,7 +53,7 @@ impl Server {
         let mut last = Value::Null;
         wait_for(PATIENCE, &format!("{run} to be {status}"), || {
             last = self.run(run);
-            let over = !["preparing", "running", "unknown"].contains(&last["status"].as_str()?);
+            let over = !["queued", "preparing", "running", "unknown"].contains(&last["status"].as_str()?);
             assert!(!over || last["status"] == status, "{last}");
             (last["status"] == status).then(|| last.clone())
         })

@@ -42,28 +42,18 @@ fn a_run_waits_in_the_queue_and_says_why_and_its_bound_does_not_count() {
     let mut server = cluster.server(&home);
     let first = start(&mut server, "First", "echo running; exec sleep 300", json!({}));
     let second = submit(&mut server, "Second", "echo ran; sleep 2; echo well", json!({ "max_runtime_secs": 8 }));
-    let queued = server.wait_for_run(&second, "queued");
     let queued = wait_for(PATIENCE, "Slurm's reason", || {
         let queued = server.run(&second);
-        text(&queued["status_reason"]).contains("free resources").then_some(queued.clone()).or_else(|| {
-            assert_eq!(queued["status"], "queued");
-            None
-        })
-    })
-    .as_object()
-    .cloned()
-    .unwrap_or_else(|| queued.as_object().unwrap().clone());
-    assert!(queued["job"]["id"].is_string() && queued.get("started_at").is_none(), "{queued:?}");
+        assert_eq!(queued["status"], "queued");
+        text(&queued["status_reason"]).contains("free resources").then_some(queued)
+    });
+    assert!(queued["job"]["id"].is_string() && queued.get("started_at").is_none(), "{queued}");
     let error = server.error("trigger_routine", json!({ "routine": "second" }));
     assert_says(&error, &["is alive", &second]);
     assert_eq!(server.clean_up()["killed"], json!([]));
     // Longer than its bound, which begins on the node.
-    let waited = wait_for(PATIENCE, "it to be older than its bound", || {
-        let stamp: u64 = second.rsplit('-').next().unwrap().parse().unwrap();
-        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-        (now > stamp + 9).then_some(now - stamp)
-    });
-    assert!(waited > 8);
+    let stamp: u64 = second.rsplit('-').next().unwrap().parse().unwrap();
+    wait_until("it to be older than its bound", || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() > stamp + 9);
     assert_eq!(server.stop(&first)["status"], "stopped");
     let done = server.wait_for_run(&second, "succeeded");
     assert_eq!(home.raw_log(&second), "ran\nwell\n", "{done}");
@@ -97,8 +87,6 @@ fn what_slurm_refuses_is_a_failed_launch_that_says_why() {
     assert_eq!(listed["runs"][0]["status"], "launch_failed", "{listed}");
     let arguments = json!({ "title": "X", "agent": "shell", "prompt": "x", "resources": { "gpus": 1 } });
     assert_says(&server.error("create_routine", arguments), &["slurm_max_gpus"]);
-    let without = home.command().env("PATH", "/nowhere").arg("doctor").output().unwrap();
-    assert!(!without.status.success());
 }
 
 #[test]
