@@ -1,5 +1,6 @@
 //! Runs on a real Slurm cluster.
 
 mod cluster;
+mod faults;
 mod runs;
 mod scene;
