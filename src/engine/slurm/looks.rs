@@ -86,6 +86,11 @@ impl Looks {
         Ok(look)
     }
 
+    /// Notes that Slurm did not answer another question: the next to ask would wait in vain.
+    pub(super) fn did_not_answer(&self, cause: &str) {
+        self.lock().look = Some(Look { at: Instant::now(), answer: Err(cause.to_owned()) });
+    }
+
     /// Returns for how long answers have lacked the run of this token, as far as this process has asked.
     pub(super) fn absent_secs(&self, token: &str, look: &Look) -> u64 {
         let mut state = self.lock();

@@ -48,7 +48,11 @@ impl Slurm {
 
     /// Submits a job, once.
     pub fn submit(&self, submission: &Submission<'_>, deadline: Instant) -> Submitted {
-        submission.submit(deadline.min(Instant::now() + ANSWER_TIMEOUT))
+        let submitted = submission.submit(deadline.min(Instant::now() + ANSWER_TIMEOUT));
+        if let Submitted::Unsure(cause) = &submitted {
+            self.looks.did_not_answer(cause);
+        }
+        submitted
     }
 
     /// Looks at all jobs of this user with one command, unless a look is known that is fresh enough.

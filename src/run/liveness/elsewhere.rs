@@ -178,7 +178,8 @@ impl Known {
         let filled = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
         let shown = SlurmJob {
             id: job.id.clone(),
-            node: filled(&job.node),
+            // Slurm's answer may be older than the records.
+            node: self.taken.as_ref().and_then(|(_, node)| filled(node)).or_else(|| filled(&job.node)),
             partition: filled(&job.partition),
             state: Some(job.state_name.clone()).filter(|_| end != Some(JobEnd::Completed)),
         };

@@ -139,7 +139,7 @@ fn a_controller_that_crashes_after_submissions_doubles_and_forgets_nothing() {
         // A job that the controller forgot before it started never ran; one that it forgot afterwards was ended by its node.
         match ran {
             1 => assert!(["succeeded", "interrupted", "lost"].contains(&status.as_str()), "{line}"),
-            _ => assert_eq!(status, "launch_failed", "{line}"),
+            _ => assert!(["launch_failed", "interrupted"].contains(&status.as_str()), "{line}"),
         }
     }
 }
@@ -157,8 +157,8 @@ fn assert_answers(server: &mut Server, run: &str) {
         ("trigger_routine", json!({ "routine": "meanwhile" })),
     ] {
         let began = Instant::now();
-        server.ok(tool, arguments);
-        assert!(began.elapsed() < ANSWER, "{tool} took {:?}", began.elapsed());
+        let answer = server.ok(tool, arguments);
+        assert!(began.elapsed() < ANSWER, "{tool} took {:?}: {answer}", began.elapsed());
     }
 }
 
