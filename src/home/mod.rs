@@ -121,6 +121,8 @@ places! {
     pub(crate) holds = "holds";
     /// The tokens by which programs trigger routines, as hashes. It may be missing.
     pub(crate) webhook_tokens = "webhook_tokens";
+    /// Our own program, for nodes. It may be missing.
+    pub(crate) bin = "bin";
     pub(crate) trash = "trash";
     /// What was archived. It may be missing.
     pub(crate) archive = "archive";

@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use super::{attention, registration, remove};
 use crate::clock::UnixSeconds;
+use crate::engine::slurm::remove_unused_programs;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::names::{self, Kind};
+use crate::run::entry::Entry;
 use crate::run::hold;
+use crate::run::job_order::is_on_slurm;
 
 /// The age from which a temporary file is stale: before, its writer may still rename it.
 const STALE_AGE: Duration = Duration::from_secs(60);
@@ -28,8 +31,13 @@ pub(super) fn remove(home: &Home, now: UnixSeconds) -> Vec<FileError> {
     let mut errors = hold::remove_old(home, now);
     registration::remove_stale(home);
     attention::remove_stale(home);
+    if Entry::list(home).is_ok_and(|entries| !entries.iter().any(is_on_slurm)) {
+        let removed = remove_unused_programs(&home.bin(), now);
+        errors.extend(removed.err().map(|source| FileError::io("tidy", &home.bin(), source)));
+    }
     let directories = [
         home.root().to_owned(),
+        home.bin(),
         home.agents(),
         home.pins(),
         home.holds(),

@@ -75,6 +75,9 @@ pub enum EndError {
     /// Processes could not be listed, so that nothing was killed.
     #[error(transparent)]
     Scan(#[from] ScanError),
+    /// Slurm was told to end it, or its supervisor is.
+    #[error("the run {run} is being ended, and is not over yet: {cause}; the watchdog goes on with it")]
+    Pending { run: RunId, cause: String },
     /// Its processes were ended, and then it could not be judged.
     #[error(
         "the processes of the run {run} were ended, and its end is not recorded yet: {cause}; the watchdog tries again"

@@ -61,7 +61,7 @@ pub(super) fn end(context: &Context, entry: &Entry) -> Result<Ended, EndError> {
             }
         };
         if asked.elapsed() >= patience + SLURM_MARGIN {
-            return Err(EndError::Unjudged { run: entry.id().clone(), cause: still });
+            return Err(EndError::Pending { run: entry.id().clone(), cause: still });
         }
         let next = Instant::now() + PAUSE;
         while Instant::now() < next && entry.exists() && !entry.gone().is_ok_and(|gone| gone.is_some()) {

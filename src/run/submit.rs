@@ -106,7 +106,7 @@ pub fn submitted_check(entry: &Entry) -> Option<Duration> {
 /// Returns the words of a hidden command of ours about a run, for a node.
 fn words(context: &Context, command: &str, entry: &Entry) -> Result<Vec<OsString>, String> {
     let home = context.home.root();
-    let program = context.slurm().place_program(context.program.path(), home);
+    let program = context.slurm().place_program(context.program.path(), &context.home);
     let program = program.map_err(|error| {
         format!("cannot copy {} into the home, where the nodes find it: {error}", context.program.path().display())
     })?;

@@ -120,7 +120,10 @@ impl Supervisor {
         let cache = self.context.home.cache();
         make_directory(&cache).map_err(|source| NotPrepared::failed(FileError::io("make", &cache, source)))?;
         let name = name_of(url).unwrap_or_else(|| "repository".to_owned());
-        let mirror = cache.join(format!("{name}-{:016x}.git", stable_hash(url.as_bytes())));
+        // Locks may not reach from node to node, so that each has mirrors of its own.
+        let node = self.taken.job.as_ref().and_then(|job| job.node.as_ref()).map(|node| format!("-{node}"));
+        let hash = stable_hash(url.as_bytes());
+        let mirror = cache.join(format!("{name}-{hash:016x}{}.git", node.unwrap_or_default()));
         let _lock = self.lock_mirror(&mirror.with_extension("lock"))?;
         let complaint = if mirror.symlink_metadata().is_ok() {
             match self.fetch(git, repository, &mirror).and_then(|()| self.clone_of_mirror(git, repository, &mirror)) {

@@ -17,7 +17,7 @@ use super::workbench_identity::WorkbenchIdentity;
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
 use crate::home::config::Config;
-use crate::home::lock::{FileLock, Mode};
+use crate::home::lock::{FileLock, LockError, Mode};
 use crate::process_tree::{ProcessId, become_subreaper};
 use crate::run::context::{Context, Program};
 use crate::run::end::Order;
@@ -50,7 +50,7 @@ pub fn supervise(root: PathBuf, id: &RunId) -> anyhow::Result<()> {
     let home = Home::open(root)?;
     let entry = Entry::of(&home, id);
     // Before anything else: from here on the run has an owner that outlives its trigger.
-    let _lock = FileLock::try_existing(&entry.file(LOCK), Mode::Shared)?;
+    let _lock = take_share(&entry)?;
     let manifest = entry.manifest()?;
     let Some(taken) = take(&home, &entry, &manifest)? else { return Ok(()) };
     if taken.job.is_some() {
@@ -62,6 +62,21 @@ pub fn supervise(root: PathBuf, id: &RunId) -> anyhow::Result<()> {
     });
     let context = Context::of_supervisor(home, config, Program::current().context(NOT_SET_UP)?);
     Supervisor::new(context, entry, manifest, taken, wake).run()
+}
+
+/// How long judges are waited for: a run that waits on Slurm has no owner, and each look at it takes the lock for a moment.
+const JUDGES_TIMEOUT: Duration = Duration::from_secs(60);
+const JUDGES_PAUSE: Duration = Duration::from_millis(5);
+
+/// Takes a share of the run's lock.
+fn take_share(entry: &Entry) -> Result<FileLock, LockError> {
+    let deadline = Instant::now() + JUDGES_TIMEOUT;
+    loop {
+        match FileLock::try_existing(&entry.file(LOCK), Mode::Shared) {
+            Err(error) if error.is_held() && Instant::now() < deadline => std::thread::sleep(JUDGES_PAUSE),
+            result => return result,
+        }
+    }
 }
 
 /// Takes the run, which one supervisor does. `None` if another has it and Slurm merely started the job a second time.

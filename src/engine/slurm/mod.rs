@@ -16,10 +16,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::home::Home;
+
 pub use client::ClientError;
 pub use job::{Job, JobEnd, JobState};
 pub use jobs::{Jobs, check_job_name, run_job_name};
 pub use looks::{Freshness, Look, Looks};
+pub use program::remove_unused as remove_unused_programs;
 pub use submit::{Submission, Submitted};
 pub(crate) use verdict::exceeded_max_queue;
 pub use verdict::{Check, Facts, Node, Seen, Verdict, decide};
@@ -42,8 +45,8 @@ impl Slurm {
     ///
     /// # Errors
     /// The system's.
-    pub fn place_program(&self, program: &Path, home: &Path) -> std::io::Result<PathBuf> {
-        program::copy(program, &home.join("bin"))
+    pub fn place_program(&self, program: &Path, home: &Home) -> std::io::Result<PathBuf> {
+        program::copy(program, &home.bin())
     }
 
     /// Submits a job, once.

@@ -4,7 +4,9 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use crate::clock::UnixSeconds;
 use crate::home::{make_directory, random_suffix, stable_hash};
 
 /// How the name of each copy begins.
@@ -20,6 +22,8 @@ pub(super) fn copy(program: &Path, directory: &Path) -> io::Result<PathBuf> {
     let build = format!("{} {} {}", metadata.len(), metadata.mtime(), metadata.mtime_nsec());
     let path = directory.join(format!("{PREFIX}{:016x}", stable_hash(build.as_bytes())));
     if path.metadata().is_ok_and(|copied| copied.len() == metadata.len()) {
+        // It is in use again; a copy of another user's cannot be dated, and is not ours to remove either.
+        let _ = File::open(&path).and_then(|copy| copy.set_modified(SystemTime::now()));
         return Ok(path);
     }
     if !directory.is_dir() {
@@ -31,6 +35,28 @@ pub(super) fn copy(program: &Path, directory: &Path) -> io::Result<PathBuf> {
         let _ = std::fs::remove_file(&temporary);
     }
     copied.map(|()| path)
+}
+
+/// How long a copy is kept that no run was submitted with.
+const KEPT_SECS: u64 = 7 * 24 * 60 * 60;
+
+/// Removes the copies that no run was submitted with for a week. The caller knows that no run waits or is alive.
+///
+/// # Errors
+/// The system's; a directory that is not there has no copies.
+pub fn remove_unused(directory: &Path, now: UnixSeconds) -> io::Result<()> {
+    let listed = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        listed => listed?,
+    };
+    for file in listed {
+        let file = file?;
+        let is_copy = file.file_name().to_string_lossy().starts_with(PREFIX);
+        if is_copy && UnixSeconds::from(file.metadata()?.modified()?).age_secs_at(now) > KEPT_SECS {
+            std::fs::remove_file(file.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn write(program: &Path, to: &Path) -> io::Result<()> {
@@ -57,5 +83,12 @@ mod tests {
         let second = copy(&program, &bin).unwrap();
         assert_ne!(second, first, "queued runs keep the program that they were submitted with");
         assert_eq!(std::fs::read_dir(&bin).unwrap().count(), 2);
+        let later = UnixSeconds::now().plus_secs(KEPT_SECS + 60);
+        let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(later.0);
+        File::open(&second).unwrap().set_modified(at).unwrap();
+        std::fs::write(bin.join("other"), "").unwrap();
+        remove_unused(&bin, later).unwrap();
+        assert!(!first.exists() && second.exists() && bin.join("other").exists());
+        remove_unused(&dir.path().join("none"), later).unwrap();
     }
 }
