@@ -19,6 +19,7 @@ mod peer;
 mod population;
 mod routines;
 mod server;
+mod slurm;
 mod timing;
 mod triggers;
 mod unsaved;
@@ -26,7 +27,7 @@ mod unsaved;
 /// A row's name, and what measures it.
 type Row = (&'static str, fn());
 
-const ROWS: [Row; 15] = [
+const ROWS: [Row; 18] = [
     ("sweep", janitor::sweep),
     ("watchdog", janitor::watchdog),
     ("remove", janitor::remove_expired),
@@ -42,9 +43,18 @@ const ROWS: [Row; 15] = [
     ("trigger", triggers::triggers),
     ("end", ends::ends),
     ("unsaved", unsaved::unsaved),
+    ("submission", slurm::submission),
+    ("queued", slurm::queued),
+    ("look", slurm::look),
 ];
 
 fn main() {
+    let words: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
+    if let [verb, home] = &words[..]
+        && verb == "slurm-pass"
+    {
+        return slurm::pass(home.as_ref());
+    }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     println!("| work | ours | baseline | result | must reach |\n|---|---|---|---|---|");
     for (name, measure) in ROWS {

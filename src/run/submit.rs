@@ -62,7 +62,14 @@ pub(super) fn submit(
         minutes: secs.div_ceil(60),
     };
     let at = UnixSeconds::now();
-    match context.slurm().submit(&submission, deadline) {
+    let submitted = match context.slurm().submit(&submission, deadline) {
+        // Where that leaves no node, the one that failed is better than none.
+        Submitted::Refused(_) if !order.excluded.is_empty() => {
+            context.slurm().submit(&Submission { excluded: &[], ..submission }, deadline)
+        }
+        submitted => submitted,
+    };
+    match submitted {
         Submitted::Taken(job) => entry.set_job(&SubmittedJob { job: Some(job), at, problem: None }),
         Submitted::Unsure(problem) => {
             tracing::warn!(run = %entry.id(), problem, "Slurm did not confirm the run's job; it is looked for");

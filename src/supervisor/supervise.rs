@@ -53,8 +53,11 @@ pub fn supervise(root: PathBuf, id: &RunId) -> anyhow::Result<()> {
     let _lock = take_share(&entry)?;
     let manifest = entry.manifest()?;
     let Some(taken) = take(&home, &entry, &manifest)? else { return Ok(()) };
-    if taken.job.is_some() {
-        job::pass_on_environment(&entry)?;
+    if taken.job.is_some()
+        && let Err(error) = job::pass_on_environment(&entry)
+    {
+        // The start of the agent says whatever is wrong with it.
+        tracing::warn!(%error, "the agent does not learn of its job");
     }
     let config = Config::load(&home.config_file()).unwrap_or_else(|error| {
         tracing::warn!(%error, "the defaults hold");

@@ -41,7 +41,7 @@ struct State {
     look: Option<Look>,
     /// Whether somebody is asking.
     is_asking: bool,
-    /// Since when each run is absent from the answers, by its token.
+    /// Since when each run is absent from the answers, by the name of its job.
     absent_since: HashMap<String, Instant>,
 }
 
@@ -91,16 +91,16 @@ impl Looks {
         self.lock().look = Some(Look { at: Instant::now(), answer: Err(cause.to_owned()) });
     }
 
-    /// Returns for how long answers have lacked the run of this token, as far as this process has asked.
-    pub(super) fn absent_secs(&self, token: &str, look: &Look) -> u64 {
+    /// Returns for how long answers have lacked the job of this name, as far as this process has asked.
+    pub(super) fn absent_secs(&self, name: &str, look: &Look) -> u64 {
         let mut state = self.lock();
-        let since = *state.absent_since.entry(token.to_owned()).or_insert(look.at);
+        let since = *state.absent_since.entry(name.to_owned()).or_insert(look.at);
         look.at.saturating_duration_since(since).as_secs()
     }
 
-    /// Notes that an answer had the run of this token.
-    pub(super) fn was_seen(&self, token: &str) {
-        self.lock().absent_since.remove(token);
+    /// Notes that an answer had the job of this name.
+    pub(super) fn was_seen(&self, name: &str) {
+        self.lock().absent_since.remove(name);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -66,21 +66,18 @@ impl Slurm {
         self.looks.get(freshness, ANSWER_TIMEOUT, ask)
     }
 
-    /// Says what a look shows of the jobs with this name and token.
+    /// Says what a look shows of the run whose jobs have this name and token.
     pub fn seen(&self, look: &Result<Look, String>, name: &str, token: &str) -> Seen {
-        let look = match look {
-            Ok(look) => look,
-            Err(cause) => return Seen::NoAnswer(cause.clone()),
+        let found = match look {
+            Ok(Look { answer: Ok(jobs), .. }) => jobs.of(name, token),
+            Ok(Look { answer: Err(cause), .. }) | Err(cause) => return Seen::NoAnswer(cause.clone()),
         };
-        match &look.answer {
-            Err(cause) => Seen::NoAnswer(cause.clone()),
-            Ok(jobs) => match jobs.of(name, token) {
-                [] => Seen::Absent { for_secs: self.looks.absent_secs(token, look) },
-                found => {
-                    self.looks.was_seen(token);
-                    Seen::Jobs(found.to_vec())
-                }
-            },
+        match (found, look) {
+            ([], Ok(look)) => Seen::Absent { for_secs: self.looks.absent_secs(name, look) },
+            _ => {
+                self.looks.was_seen(name);
+                Seen::Jobs(found.to_vec())
+            }
         }
     }
 

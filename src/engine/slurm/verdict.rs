@@ -1,6 +1,7 @@
 //! Whether a run on Slurm lives, where nobody holds its lock here: a pure function of its records and of what Slurm says.
 
 use super::job::{Job, JobEnd, JobState};
+use super::looks::Look;
 use crate::clock::{HumanDuration, UnixSeconds};
 
 /// What Slurm says of the jobs of one run.
@@ -31,6 +32,20 @@ pub enum Check {
     Pending(String),
     /// It is over and has attested nothing.
     Failed,
+}
+
+impl Check {
+    /// Says what a look shows of it.
+    pub fn of(look: &Result<Look, String>, name: &str, token: &str) -> Self {
+        let Ok(Look { answer: Ok(jobs), .. }) = look else { return Self::None };
+        let jobs = jobs.of(name, token);
+        match jobs.iter().rev().find(|job| !matches!(job.state, JobState::Over(_))) {
+            Some(job) if job.state == JobState::Waiting => Self::Pending(job.waits_because()),
+            Some(_) => Self::Pending("is under way".to_owned()),
+            None if jobs.is_empty() => Self::None,
+            None => Self::Failed,
+        }
+    }
 }
 
 /// What is known of a run whose lock is free here and of which no node attested that nothing is left.

@@ -106,7 +106,7 @@ impl Known {
             // It may say who has the run.
             Err(cause) => (None, Seen::NoAnswer(cause)),
         };
-        let check = check_of(&slurm.seen(look, &check_job_name(&run), &order.token));
+        let check = Check::of(look, &check_job_name(&run), &order.token);
         Self { taken, seen, node: Node::Silent, tracks_by_cgroup: false, check, fenced_secs: None }
     }
 
@@ -192,14 +192,4 @@ fn taken_by(entry: &Entry) -> Result<Option<(String, String)>, String> {
     let taken = entry.supervisor().map_err(|error| error.to_string())?;
     let place = taken.map(|taken| taken.job.map(|job| (job.id, job.node.unwrap_or_default())).unwrap_or_default());
     Ok(place)
-}
-
-fn check_of(seen: &Seen) -> Check {
-    let Seen::Jobs(jobs) = seen else { return Check::None };
-    let pending = jobs.iter().rev().find(|job| !matches!(job.state, JobState::Over(_)));
-    match pending {
-        Some(job) if job.state == JobState::Waiting => Check::Pending(job.waits_because()),
-        Some(_) => Check::Pending("is under way".to_owned()),
-        None => Check::Failed,
-    }
 }

@@ -75,9 +75,9 @@ pub struct Verify {
 
 impl Manifest {
     /// Returns whether the agent has started, as far as can be known: `started.json` does not outlive a power cut, so in an
-    /// entry of an earlier boot its absence says nothing.
+    /// entry of an earlier boot its absence says nothing. That of a run on Slurm outlives a power cut here.
     pub(crate) fn may_have_started(&self, started: Option<&Started>) -> bool {
-        started.is_some() || self.triggered.boot_id != Moment::now().boot_id
+        started.is_some() || self.job.is_none() && self.triggered.boot_id != Moment::now().boot_id
     }
 
     /// Whether there is something to do before the agent can start.
