@@ -18,6 +18,7 @@ use crate::quote::{quote, shell_word};
 use crate::routine::slug::Slug;
 use crate::routine::store;
 use crate::run::context::App;
+use crate::run::record::SlurmJob;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -151,6 +152,7 @@ fn show_run(app: &App, name: &str, format: Format) -> anyhow::Result<()> {
         ("agent", agent),
         ("options", Some(options)),
         ("triggered", Some(moment(run.triggered_at, now))),
+        ("job", run.job.as_ref().map(SlurmJob::in_words)),
         ("took", run.duration_secs.map(|secs| HumanDuration(secs).to_string())),
         ("exit status", run.exit_code.map(|code| code.to_string())),
         ("verified", run.verified.map(|verified| if verified { "yes" } else { "no" }.to_owned())),

@@ -7,10 +7,11 @@ use crate::home::config::Config;
 use crate::home::identity::HomeIdentity;
 use crate::home::lock::{FileLock, Mode};
 use crate::process_tree::{COOKIE_VARIABLE, Cookie, KnownProcesses, ProcessId};
+use crate::routine::resources::Resources;
 use crate::run::context::Program;
 use crate::run::entry::LOCK;
 use crate::run::id::RunId;
-use crate::run::record::{Machine, Origin, ProcessesRecord, RECORD_VERSION, Started};
+use crate::run::record::{Gone, JobOrder, Machine, Origin, ProcessesRecord, RECORD_VERSION, Started};
 use crate::session::HostKind;
 use proptest::prelude::*;
 
@@ -279,4 +280,28 @@ proptest! {
         prop_assert_eq!(found == Liveness::Dead, free && readable && here && ours && scan == 0);
         prop_assert_eq!(found == Liveness::Owned, matches!(hold, Hold::Owned) && (!readable || ours));
     }
+}
+
+/// The lock, and what the node attested, decide without Slurm; what only Slurm knows is unknown until it was asked.
+#[test]
+fn rule_2_a_run_that_slurm_placed_is_judged_by_its_lock_its_records_and_slurm() {
+    let order = JobOrder { token: "t".to_owned(), resources: Resources::default(), excluded: Vec::new() };
+    let fixture = fixture(|manifest| {
+        manifest.job = Some(order);
+        manifest.machine.machine_id.push('x');
+    });
+    let liveness = || look(&fixture.context, vec![fixture.entry.clone()], Duration::ZERO).pop().unwrap().liveness;
+    assert!(matches!(liveness(), Liveness::Unknown(cause) if cause.contains("not asked")));
+    let owner = FileLock::try_existing(&fixture.entry.file(LOCK), Mode::Shared).unwrap();
+    assert_eq!(liveness(), Liveness::Owned);
+    drop(owner);
+    let mut taken = Here::of(&fixture.home).supervisor_record(ProcessId::current().unwrap(), 1);
+    taken.machine.machine_id.push('x');
+    fixture.entry.take(&taken).unwrap();
+    assert!(matches!(liveness(), Liveness::Unknown(_)), "its process is seen only there");
+    fixture.entry.set_gone(&Gone { machine: taken.machine, at: Moment::now() }).unwrap();
+    assert_eq!(liveness(), Liveness::Dead);
+    let owner = FileLock::try_existing(&fixture.entry.file(LOCK), Mode::Shared).unwrap();
+    assert_eq!(liveness(), Liveness::Owned, "whatever is attested");
+    drop(owner);
 }

@@ -44,6 +44,23 @@ pub struct SlurmJob {
     pub state: Option<String>,
 }
 
+impl SlurmJob {
+    /// Says on which node it is; `None` before it is on any.
+    pub(crate) fn on_node(&self) -> Option<String> {
+        self.node.as_ref().map(|node| format!("on {node} (job {})", self.id))
+    }
+
+    /// Says all that is known of it.
+    pub(crate) fn in_words(&self) -> String {
+        let Self { id, node, partition, state } = self;
+        let node = node.as_ref().map(|node| format!(" on {node}"));
+        let partition = partition.as_ref().map(|partition| format!(", partition {partition}"));
+        let state = state.as_ref().map(|state| format!(", {state}"));
+        let words: String = [node, partition, state].into_iter().flatten().collect();
+        format!("{id}{words}")
+    }
+}
+
 /// `gone.json`: its writer looked on the machine of a run, and found nothing of it left there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gone {
