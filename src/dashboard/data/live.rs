@@ -10,6 +10,7 @@ use crate::query::view::RunView;
 use crate::routine::slug::Slug;
 use crate::run::entry::Workbench;
 use crate::run::id::RunId;
+use crate::run::record::SlurmJob;
 use crate::run::report::read_report;
 use crate::run::status::Status;
 
@@ -23,8 +24,10 @@ struct LiveRow<'a> {
     triggered_at: UnixSeconds,
     started_at: Option<UnixSeconds>,
     max_runtime_secs: Option<u64>,
+    bound_from: Option<UnixSeconds>,
     last_output_at: Option<UnixSeconds>,
     max_silence_secs: Option<u64>,
+    job: Option<&'a SlurmJob>,
     attach_command: Option<&'a str>,
     pinned: Option<bool>,
     headline: Option<String>,
@@ -34,9 +37,17 @@ struct LiveRow<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct LiveRun {
     pub(super) run: RunView,
-    bounds: Option<(u64, Option<u64>)>,
+    bounds: Option<Bounds>,
     /// What its workbench shows, if that was read once for all looks.
     shown: Option<Shown>,
+}
+
+/// What a run is held to.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    max_runtime_secs: u64,
+    from: Option<UnixSeconds>,
+    max_silence_secs: Option<u64>,
 }
 
 /// What a workbench shows of its run.
@@ -58,8 +69,8 @@ impl Shown {
 
 impl From<Unfinished> for LiveRun {
     fn from(unfinished: Unfinished) -> Self {
-        let Unfinished { run, max_runtime_secs, max_silence_secs } = unfinished;
-        Self { run, bounds: Some((max_runtime_secs, max_silence_secs)), shown: None }
+        let Unfinished { run, max_runtime_secs, bound_from: from, max_silence_secs } = unfinished;
+        Self { run, bounds: Some(Bounds { max_runtime_secs, from, max_silence_secs }), shown: None }
     }
 }
 
@@ -83,9 +94,11 @@ pub(super) fn content(home: &Home, live: &[LiveRun]) -> serde_json::Result<Conte
             status_reason: run.status_reason.as_deref(),
             triggered_at: run.triggered_at,
             started_at: run.started_at,
-            max_runtime_secs: bounds.map(|(secs, _)| secs),
+            max_runtime_secs: bounds.map(|bounds| bounds.max_runtime_secs),
+            bound_from: bounds.and_then(|bounds| bounds.from),
             last_output_at,
-            max_silence_secs: bounds.and_then(|(_, secs)| secs),
+            max_silence_secs: bounds.and_then(|bounds| bounds.max_silence_secs),
+            job: run.job.as_ref(),
             attach_command: run.attach_command.as_deref(),
             pinned: run.pinned.then_some(true),
             headline,
