@@ -407,8 +407,27 @@ fn newest(home: &Home, routine: &Slug, keep_last: u64) -> HashSet<RunId> {
 mod tests {
     use super::*;
     use crate::home::config::Config;
-    use crate::run::context::Program;
+    use crate::run::context::{App, Program};
     use crate::run::history::{self, Known};
+
+    #[test]
+    fn runs_that_wait_and_runs_that_may_be_over_are_not_counted_as_running() {
+        let (_dir, app) = App::example();
+        let context = app.context_for_looking();
+        let run = |id, status| {
+            let ended = RunView::of_reaped(&context, Outcome::example(id, Status::Succeeded));
+            RunView { status, outcome: None, finished_at: None, ..ended }
+        };
+        let over = RunView::of_reaped(&context, Outcome::example("a-5", Status::Failed));
+        let runs = [
+            run("a-1", Status::Running),
+            run("a-2", Status::Queued),
+            run("a-3", Status::Preparing),
+            run("a-4", Status::Unknown),
+            over,
+        ];
+        assert_eq!(LiveCounts::of(&runs), LiveCounts { running: 2, queued: 1, unknown: 1 });
+    }
 
     #[test]
     fn a_page_is_full_although_a_line_cannot_be_read() {

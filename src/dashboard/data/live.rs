@@ -107,3 +107,31 @@ pub(super) fn content(home: &Home, live: &[LiveRun]) -> serde_json::Result<Conte
     };
     Ok(Content::of(live.iter().map(row).collect::<Result<_, _>>()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::context::App;
+    use crate::run::record::Outcome;
+    use serde_json::json;
+
+    #[test]
+    fn a_run_on_a_cluster_shows_its_job_and_where_its_bound_counts_from() {
+        let (_dir, app) = App::example();
+        let context = app.context_for_looking();
+        let job = SlurmJob { id: "7".into(), node: Some("n1".into()), partition: None, state: None };
+        let live = |bound_from| {
+            let ended = RunView::of_reaped(&context, Outcome::example("a-1", Status::Succeeded));
+            let run = RunView { job: Some(job.clone()), ..ended };
+            LiveRun::from(Unfinished { run, max_runtime_secs: 60, bound_from, max_silence_secs: None })
+        };
+        let row = |live: &LiveRun| {
+            let content = content(&app.home, std::slice::from_ref(live)).unwrap();
+            serde_json::from_str::<serde_json::Value>(content.rows()[0].json.get()).unwrap()
+        };
+        let queued = row(&live(None));
+        assert_eq!((&queued["job"], &queued["max_runtime_secs"]), (&json!({"id": "7", "node": "n1"}), &json!(60)));
+        assert!(queued.get("bound_from").is_none(), "{queued}");
+        assert_eq!(row(&live(Some(UnixSeconds(90))))["bound_from"], "1970-01-01T00:01:30Z");
+    }
+}
