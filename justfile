@@ -21,6 +21,11 @@ bless:
 demo:
     cargo run --release -- demo
 
+# Show runs on Slurm, on a cluster of this machine (as root, with the packages slurmctld, slurmd, slurm-client and munge)
+demo-slurm:
+    cargo build --release --locked
+    tests/slurm/demo "${CARGO_TARGET_DIR:-target}/release/moadim-mcp"
+
 # Measure; `just bench trigger lists` for some rows
 bench *rows:
     cargo bench --bench figures -- {{rows}}

@@ -18,7 +18,7 @@ use crate::run::history::{Line, Lines};
 use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, JUDGE_LOCK_TIMEOUT, look};
 use crate::run::on_disk::{ids, workbench_ids};
-use crate::run::record::Outcome;
+use crate::run::record::{Manifest, Outcome};
 use crate::run::recording::read_outcome;
 use crate::run::retention::Newest;
 use crate::run::status::Status;
@@ -235,6 +235,8 @@ pub(crate) fn all(context: &Context) -> Result<Vec<RunView>, FileError> {
 pub(crate) struct Unfinished {
     pub(crate) run: RunView,
     pub(crate) max_runtime_secs: u64,
+    /// When that begins to count, if not at its trigger: once its supervisor took it out of a queue.
+    pub(crate) bound_from: Option<UnixSeconds>,
     pub(crate) max_silence_secs: Option<u64>,
 }
 
@@ -248,10 +250,17 @@ pub(crate) fn unfinished(context: &Context) -> Result<Vec<Unfinished>, FileError
         Unfinished {
             run: RunView::of_unfinished(context, &assessment),
             max_runtime_secs: bounds.max_runtime_secs_of_run(manifest.and_then(|manifest| manifest.max_runtime_secs)),
+            bound_from: taken_at(&assessment.entry, manifest),
             max_silence_secs: bounds.max_silence_secs_of_run(manifest.and_then(|one| one.command.max_silence_secs)),
         }
     };
     Ok(assessments.into_iter().map(show).collect())
+}
+
+/// Returns when a run that waited in a queue was taken out of it.
+fn taken_at(entry: &Entry, manifest: Option<&Manifest>) -> Option<UnixSeconds> {
+    manifest?.job.as_ref()?;
+    Some(entry.supervisor().ok().flatten()?.at?.at)
 }
 
 /// How many workbenches of which nothing is recorded are looked at: other programs may make any number.
@@ -286,6 +295,8 @@ pub(crate) fn is_unknown(run: &RunView) -> bool {
 pub(crate) struct LiveCounts {
     /// Those that are being prepared or whose agent is at work.
     pub(crate) running: usize,
+    /// Those that wait in a queue.
+    pub(crate) queued: usize,
     /// Those of which nobody can tell whether they are over.
     pub(crate) unknown: usize,
 }
@@ -294,7 +305,11 @@ impl LiveCounts {
     pub(crate) fn of<'a>(runs: impl IntoIterator<Item = &'a RunView>) -> Self {
         let mut counts = Self::default();
         for run in runs.into_iter().filter(|run| !is_over(run)) {
-            *if is_unknown(run) { &mut counts.unknown } else { &mut counts.running } += 1;
+            *match run.status {
+                _ if is_unknown(run) => &mut counts.unknown,
+                Status::Queued => &mut counts.queued,
+                _ => &mut counts.running,
+            } += 1;
         }
         counts
     }
@@ -392,8 +407,27 @@ fn newest(home: &Home, routine: &Slug, keep_last: u64) -> HashSet<RunId> {
 mod tests {
     use super::*;
     use crate::home::config::Config;
-    use crate::run::context::Program;
+    use crate::run::context::{App, Program};
     use crate::run::history::{self, Known};
+
+    #[test]
+    fn runs_that_wait_and_runs_that_may_be_over_are_not_counted_as_running() {
+        let (_dir, app) = App::example();
+        let context = app.context_for_looking();
+        let run = |id, status| {
+            let ended = RunView::of_reaped(&context, Outcome::example(id, Status::Succeeded));
+            RunView { status, outcome: None, finished_at: None, ..ended }
+        };
+        let over = RunView::of_reaped(&context, Outcome::example("a-5", Status::Failed));
+        let runs = [
+            run("a-1", Status::Running),
+            run("a-2", Status::Queued),
+            run("a-3", Status::Preparing),
+            run("a-4", Status::Unknown),
+            over,
+        ];
+        assert_eq!(LiveCounts::of(&runs), LiveCounts { running: 2, queued: 1, unknown: 1 });
+    }
 
     #[test]
     fn a_page_is_full_although_a_line_cannot_be_read() {

@@ -30,8 +30,11 @@ interface LiveRow {
   triggered_at: string;
   started_at?: string;
   max_runtime_secs?: number;
+  /** Where that counts from, if not from the trigger. */
+  bound_from?: string;
   last_output_at?: string;
   max_silence_secs?: number;
+  job?: { id: string; node?: string; partition?: string; state?: string };
   attach_command?: string;
   pinned?: boolean;
   headline?: string;

@@ -7,5 +7,6 @@ import './cases/hostile.mjs';
 import './cases/everyone.mjs';
 import './cases/facts.mjs';
 import './cases/load.mjs';
+import './cases/slurm.mjs';
 
 after(stopBrowser);

@@ -14,11 +14,13 @@ use crate::run::id::RunId;
 #[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Summary {
-    /// How many runs are not over; absent if they cannot be listed.
+    /// How many runs are being prepared or at work; absent if they cannot be listed.
     running: Option<usize>,
+    /// How many wait in Slurm's queue, if any do.
+    queued: Option<usize>,
     /// How many may be over: nothing certain can be said.
     unknown: Option<usize>,
-    /// The newest of both.
+    /// The newest of these.
     live: Vec<RunId>,
     failed_24h: Failed,
     next: Option<NextFire>,
@@ -54,7 +56,7 @@ pub(super) fn summary(state: &State, found: &Found, routine: Option<&Slug>) -> S
     let since = UnixSeconds(found.now.0.saturating_sub(DAY_SECS));
     let live = found.live.iter().flatten().map(|live| &live.run);
     let live: Vec<&RunView> = live.filter(|run| is_wanted(run.id.routine())).collect();
-    let LiveCounts { running, unknown } = LiveCounts::of(live.iter().copied());
+    let LiveCounts { running, queued, unknown } = LiveCounts::of(live.iter().copied());
     let is_known = found.live.is_some();
     let ended = state.past.ended.runs.iter().rev().filter(|(run, _)| is_wanted(run.routine()));
     let failed: Vec<&RunId> =
@@ -79,6 +81,7 @@ pub(super) fn summary(state: &State, found: &Found, routine: Option<&Slug>) -> S
     let forecast = found.forecast.as_deref().and_then(|forecast| forecast.as_ref().ok());
     Summary {
         running: is_known.then_some(running),
+        queued: Some(queued).filter(|queued| *queued > 0),
         unknown: is_known.then_some(unknown),
         live: live.into_iter().take(SHOWN).map(|run| run.id.clone()).collect(),
         failed_24h: Failed { count: failed.len(), runs: failed.into_iter().take(SHOWN).cloned().collect() },

@@ -27,7 +27,7 @@ function tiles() {
     return { within: since > wanted ? roughly((now() - since) / SECOND) : name, all: ended.length, failed, counted: good + failed, rate: good / (good + failed) };
   };
   const [day, week, [next]] = [tally(DAY, "24 h"), tally(7 * DAY, "7 d"), coming()];
-  const unsure = view.live.length - view.running.length;
+  const others = ["queued", "unknown"].map((status) => [status, view.live.filter((run) => run.status === status).length]).filter(([, number]) => number);
   const { used_bytes: used, low } = head("disk");
   const { removable_bytes: removable = 0, removable_total: goes } = head("plan");
   const { today, total, since } = head("usage");
@@ -39,7 +39,7 @@ function tiles() {
       jump(to);
     }, { class: "tile" }));
   return h("ul.tiles", { label: "At a glance" },
-    tile("Running", count(view.running.length), unsure ? plural(unsure, "unknown run") : view.running.length ? view.running.map((run, n) => [n > 0 && ", ", bdi(titleOf(run.routine))]) : "nothing", "now", view.running.length && "live"),
+    tile("Running", count(view.running.length), others.length ? others.map(([status, number]) => `${number} ${status}`).join(", ") : view.running.length ? view.running.map((run, n) => [n > 0 && ", ", bdi(titleOf(run.routine))]) : "nothing", "now", view.running.length && "live"),
     tile(`Failed, ${day.within}`, count(day.failed), `of ${plural(day.all, "run")}`, "runs", day.failed && "bad"),
     tile(`Success, ${week.within}`, percent(week.rate) || "–", `of ${plural(week.counted, "run")}`, "routines"),
     tile("Next", next ? time(next.at) : "–", next ? bdi(titleOf(next.slug)) : "nothing", "timeline"),
@@ -80,17 +80,18 @@ const bar = (share, tone) =>
 /** @param {Run} run */
 function liveCard({ id, routine, status, row, at, reason }) {
   const place = `live ${id}`;
-  const { max_runtime_secs: bound, max_silence_secs: quietBound, last_output_at: said, started_at: started, headline } = row;
+  const { job, bound_from: from, max_runtime_secs: bound, max_silence_secs: quietBound, last_output_at: said, started_at: started, headline } = row;
   const heard = Date.parse(said ?? started ?? "");
   /** @param {number} since */
   const secs = (since) => (now() - since) / SECOND;
-  /** @param {string} before @param {number} since @param {number | undefined} bound */
+  /** @param {string} before @param {number} since @param {number} [bound] */
   const used = (before, since, bound) => since && [h("span", before, ticks(() => roughly(secs(since))), bound && ` of ${roughly(bound)}`), bound ? bar(() => secs(since) / bound, "live") : h("span")];
   return h("li.card.run-card", { key: id },
     h("div.line", icon(statusOf(status)[0]), runLink(bdi(titleOf(routine)), id, { class: "link title" }), status !== "running" && h("small", statusOf(status)[1]),
       h("div.buttons", serves("read_log") && runLink("Log", id, { class: "quiet", label: `Log of ${id}` }), status !== "unknown" && stopButton(id, place))),
     h("p.brief", bdi(headline ?? reason)),
-    h("div.bounds", used("", at, bound), used("silent ", heard, quietBound)),
+    job && h("p.brief", shown("", job)),
+    h("div.bounds", status === "queued" ? used("waits ", at) : used("", Date.parse(from ?? "") || at, bound), used("silent ", heard, quietBound)),
     strip(place));
 }
 

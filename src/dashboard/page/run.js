@@ -37,7 +37,7 @@ async function look() {
 }
 
 const RUN_FACTS =
-  "reason signal verified work archive recover_command attach_command resume_command usage duration_secs triggered_at origin last_output_at reap_at kept_because agent model options turns denied needs limit " +
+  "reason job signal verified work archive recover_command attach_command resume_command usage duration_secs triggered_at origin last_output_at reap_at kept_because agent model options turns denied needs limit " +
   "limit_warning over_budget workbench processes window_problem program";
 
 function runPage() {
@@ -48,10 +48,11 @@ function runPage() {
   const status = held?.status ?? run.outcome ?? run.status ?? "unknown";
   const isAlive = status !== "unknown" && (held?.alive ?? answer.liveness === "alive");
   const isGone = run.reaped || run.status === "reaped";
-  const { output = {}, report, routine = id.replace(/-\d+$/, ""), max_runtime_secs: bound } = run;
+  const { output = {}, report, routine = id.replace(/-\d+$/, ""), max_runtime_secs: most } = run;
+  const bound = status !== "queued" && most;
   const isKnown = held || answer.run;
   const place = `page ${id}`;
-  const used = () => (now() - Date.parse(run.triggered_at)) / SECOND;
+  const used = () => (now() - Date.parse(run.bound_from ?? run.triggered_at)) / SECOND;
   const all = { ...answer, ...output, ...run, reason: run.status_reason ?? run.reason, program: answer.command?.join(" ") };
   // It follows the log where the run has no window.
   all.attach_command ??= `moadim-mcp attach ${id}`;

@@ -52,7 +52,7 @@ const view = {
   runs: [],
   /** Those that are not over, as far as is known. @type {Run[]} */
   live: [],
-  /** Those of them that are known to be alive. @type {Run[]} */
+  /** Those of them that are known to be at work. @type {Run[]} */
   running: [],
   /** @type {Map<string, Run[]>} */
   byRoutine: new Map(),
@@ -95,7 +95,7 @@ function runOf(row, alive) {
 
 function derive() {
   view.live = rows("live").map((row) => runOf(row, true)).sort((a, b) => b.at - a.at);
-  view.running = view.live.filter(({ status }) => status !== "unknown");
+  view.running = view.live.filter(({ status }) => status !== "unknown" && status !== "queued");
   // For a moment a run may be in both.
   const ended = rows("ended").filter(({ id }) => !part("live").rows.has(id)).map((row) => runOf(row, false));
   view.runs = [...view.live, ...ended.sort((a, b) => b.at - a.at)];

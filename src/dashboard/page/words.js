@@ -2,7 +2,7 @@
 
 /** Which statuses look alike; the most important first, for a picture with room for one. @type {Record<string, string[]>} */
 const STATUSES = {
-  live: ["running", "preparing"],
+  live: ["running", "preparing", "queued"],
   bad: ["failed", "launch_failed"],
   late: ["timed_out", "silent"],
   lost: ["lost", "interrupted", "unknown"],

@@ -56,7 +56,7 @@ fn read(app: &App, disk: &Disk) -> Result<String, FileError> {
     let home = &context.home;
     let routines = context.routines.refresh(home, Look::Share)?;
     let waiting = routines.summaries.iter().filter(|one| one.plan().is_ok_and(|plan| plan.waiting.is_some())).count();
-    let LiveCounts { running, unknown } = LiveCounts::read(&context)?;
+    let LiveCounts { running, queued, unknown } = LiveCounts::read(&context)?;
     let stores = disk.stores(&context);
     let lines = context.history.read(home)?;
     let tally = lines.tally();
@@ -76,6 +76,8 @@ fn read(app: &App, disk: &Disk) -> Result<String, FileError> {
     drop(lines);
     text.family("moadim_runs_live", Kind::Gauge, "Runs that are being prepared or whose agent is at work.");
     text.sample("", &[], running);
+    text.family("moadim_runs_queued", Kind::Gauge, "Runs that wait in Slurm's queue.");
+    text.sample("", &[], queued);
     text.family("moadim_runs_unknown", Kind::Gauge, "Runs that may or may not be over.");
     text.sample("", &[], unknown);
     text.family("moadim_routines", Kind::Gauge, "Routines.");
@@ -231,6 +233,7 @@ mod tests {
             "moadim_run_duration_seconds_sum{routine=\"a\"} 3",
             "moadim_run_duration_seconds_count{routine=\"a\"} 3",
             "moadim_runs_live 0",
+            "moadim_runs_queued 0",
             "moadim_routines_waiting 0",
         ] {
             assert!(text.lines().any(|one| one == line), "{line} in:\n{text}");
