@@ -103,6 +103,12 @@ pub(super) struct Arguments {
     /// Give each run the beginning of the last successful run's report
     #[arg(long)]
     continuity: bool,
+    /// Where its runs take place
+    #[arg(long, value_parser = ["local", "slurm"])]
+    engine: Option<String>,
+    /// What its runs ask of Slurm: cpus, memory_mib, gpus, partition or constraint, such as gpus=1
+    #[arg(long = "resource", value_name = "NAME=VALUE", value_parser = pair)]
+    resources: Vec<(String, String)>,
     /// A word to find the routine by
     #[arg(long = "tag", value_name = "WORD")]
     tags: Vec<String>,
@@ -122,6 +128,17 @@ pub(super) fn length(text: &str) -> Result<Duration, String> {
 fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Makes numbers of those resources that are counted.
+fn with_numbers(mut resources: Value) -> Value {
+    for name in ["cpus", "memory_mib", "gpus"] {
+        let number = resources.get(name).and_then(Value::as_str).and_then(|text| text.parse::<u64>().ok());
+        if let Some(number) = number {
+            resources[name] = json!(number);
+        }
+    }
+    resources
 }
 
 pub(super) fn create(arguments: &Arguments) -> anyhow::Result<()> {
@@ -237,6 +254,8 @@ fn settings(arguments: &Arguments) -> anyhow::Result<Map<String, Value>> {
         ("unsaved_work", text(&arguments.unsaved_work)),
         ("archive_files", list(&arguments.archive_files)),
         ("continuity", arguments.continuity.then_some(json!(true))),
+        ("engine", text(&arguments.engine)),
+        ("resources", table(&arguments.resources).map(with_numbers)),
         ("tags", list(&arguments.tags)),
         ("enabled", arguments.disabled.then_some(json!(false))),
     ];

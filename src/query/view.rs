@@ -298,7 +298,8 @@ fn status_of(
         }
         (Liveness::Owned, None) => None,
         (Liveness::Queued(what), None) => Some(format!("it {what}")),
-        (Liveness::Elsewhere(_), None) => None,
+        // While it runs, `job` says as much.
+        (Liveness::Elsewhere(what), None) => assessment.placed.end.map(|_| what.clone()),
         (Liveness::Owned | Liveness::Judging(_) | Liveness::Queued(_) | Liveness::Elsewhere(_), Some(request)) => {
             Some(format!("it is being ended: {}", request.reason))
         }

@@ -1,6 +1,6 @@
 //! Ending a run that Slurm placed: its supervisor is asked, then Slurm ends all of its job. No process is touched from here.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::context::Context;
@@ -27,7 +27,7 @@ pub(super) fn end(context: &Context, entry: &Entry) -> Result<Ended, EndError> {
     let name = run_job_name(&entry.id().to_string());
     let asked = Instant::now();
     let patience = Duration::from_secs(context.config.kill_grace_secs) + SUPERVISOR_MARGIN;
-    let (mut woken, mut ended) = (HashSet::new(), HashSet::new());
+    let (mut woken, mut ended) = (HashMap::new(), HashMap::new());
     loop {
         let judged = liveness::judge(context, vec![entry.clone()], JUDGE_LOCK_TIMEOUT).pop();
         let Some(assessment) = judged else { return Ok(Ended::Finished) };
@@ -70,15 +70,20 @@ pub(super) fn end(context: &Context, entry: &Entry) -> Result<Ended, EndError> {
     }
 }
 
-/// Tells Slurm about a job once; what fails is tried with the next look, and is no reason to stop waiting.
+/// After how long Slurm is told again what it did not take.
+const UNTIL_TOLD_AGAIN: Duration = Duration::from_secs(5);
+
+/// Tells Slurm about a job once; what fails is tried again, and is no reason to stop waiting.
 fn tell<E: std::fmt::Display>(
     job: Option<String>,
-    told: &mut HashSet<String>,
+    told: &mut HashMap<String, (Instant, bool)>,
     tell: impl FnOnce(&str) -> Result<(), E>,
 ) {
-    let Some(job) = job.filter(|job| !told.contains(job)) else { return };
-    match tell(&job) {
-        Ok(()) => drop(told.insert(job)),
-        Err(error) => tracing::warn!(job, %error, "Slurm was not told"),
+    let is_done = |job: &String| told.get(job).is_some_and(|(at, took)| *took || at.elapsed() < UNTIL_TOLD_AGAIN);
+    let Some(job) = job.filter(|job| !is_done(job)) else { return };
+    let answer = tell(&job);
+    if let Err(error) = &answer {
+        tracing::warn!(job, %error, "Slurm was not told to end it");
     }
+    told.insert(job, (Instant::now(), answer.is_ok()));
 }

@@ -234,12 +234,17 @@ fn by_job(ending: Ending, entry: &Entry, placed: &Placed, now: UnixSeconds) -> E
     }
 }
 
-/// Notes beside an outcome that its supervisor wrote how Slurm saw the job's end, if it did not end well; returns whether it did.
+/// Notes in an outcome that its supervisor wrote how Slurm saw the job's end, if it did not end well; returns whether it noted it.
 fn note_job_state(outcome: &mut Outcome, placed: &Placed) -> bool {
     let state = placed.job.as_ref().and_then(|job| job.state.clone()).filter(|_| placed.end.is_some());
     match &mut outcome.job {
         // The reason of one that met its usage limit is complete, and is not completed once more.
         Some(job) if state.is_some() && job.state.is_none() && outcome.status != Status::Limited => {
+            if outcome.status == Status::Interrupted
+                && let (Some(reason), Some(state)) = (&mut outcome.reason, &state)
+            {
+                reason.push_str(&format!("; Slurm says {state}"));
+            }
             job.state = state;
             true
         }

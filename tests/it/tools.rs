@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 /// The arguments that a routine can do without.
 const SETTINGS: &str = "enabled? ttl_secs? failed_ttl_secs? keep_last? max_runtime_secs? max_silence_secs? schedule? run_at? \
-                        timezone? overlap? catch_up? max_consecutive_failures? max_daily_runs? max_daily_cost_usd? retry? env? options? tags? repositories? unsaved_work? archive_files? continuity?";
+                        timezone? overlap? catch_up? max_consecutive_failures? max_daily_runs? max_daily_cost_usd? retry? env? options? tags? repositories? unsaved_work? archive_files? continuity? engine? resources?";
 /// The keys of a routine and of a run, those that may be absent marked.
 const ROUTINE: &str = "slug title agent agent_available enabled ttl_secs max_runtime_secs tags env_keys created_at \
                        updated_at running last_run? disabled_because? waiting? waiting_until? used_today? last_missed?";
 const RUN: &str = "id routine status outcome? status_reason? exit_code? signal? origin? triggered_at started_at? finished_at? \
                    duration_secs? workbench session session_host attach_command? log_path log_bytes reap_at? \
-                   kept_because? last_output? work? output? report? resume_command? pinned? verified? disagreements?";
+                   kept_because? last_output? work? output? report? resume_command? pinned? verified? disagreements? job?";
 
 fn words(text: &str) -> BTreeSet<String> {
     text.split_whitespace().map(str::to_owned).collect()
@@ -79,7 +79,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
         (
             "show_dashboard",
             "routine?",
-            "running? unknown? live failed_24h next? problems removable_bytes? dashboard_hint?",
+            "running? queued? unknown? live failed_24h next? problems removable_bytes? dashboard_hint?",
         ),
         (
             "health",
