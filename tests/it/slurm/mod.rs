@@ -1,3 +1,4 @@
 //! Runs on a real Slurm cluster.
 
 mod cluster;
+mod doctor;
