@@ -111,8 +111,11 @@ fn rest(app: &App, duty: Duty, pause: Duration) {
     }
 }
 
-/// The pause while the settings cannot be read, or another machine does all of it.
+/// The pause while the settings, or whose duty it is, cannot be read.
 const PAUSE_WITHOUT_PASS: Duration = Duration::from_secs(30);
+
+/// The pause while another machine does all of it.
+const PAUSE_WHILE_STANDING_BACK: Duration = Duration::from_secs(5);
 
 fn one_pass(app: &App, duty: Duty, pass: Pass) -> Duration {
     let status = &app.janitor;
@@ -125,7 +128,7 @@ fn one_pass(app: &App, duty: Duty, pass: Pass) -> Duration {
                 status.stands_back(&error);
                 // The scheduler does it otherwise.
                 let _ = context.routines.refresh(&context.home, Look::Share);
-                PAUSE_WITHOUT_PASS
+                PAUSE_WHILE_STANDING_BACK
             }
             Err(NotHere::File(error)) => {
                 status.trouble(duty, Some(app.home.machine_file().display().to_string()), &error);

@@ -176,9 +176,11 @@ impl Known {
             _ => None,
         };
         let filled = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        // Its supervisor may have said so since Slurm was asked.
+        let taken_on = self.taken.as_ref().filter(|(id, _)| *id == job.id).and_then(|(_, node)| filled(node));
         let shown = SlurmJob {
             id: job.id.clone(),
-            node: filled(&job.node),
+            node: filled(&job.node).or(taken_on),
             partition: filled(&job.partition),
             state: Some(job.state_name.clone()).filter(|_| end != Some(JobEnd::Completed)),
         };

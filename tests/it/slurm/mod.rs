@@ -1,4 +1,5 @@
 //! Runs on a real Slurm cluster.
 
+mod attach;
 mod cluster;
 mod doctor;
