@@ -42,7 +42,8 @@ impl HomeMachine {
 
     /// Returns its name.
     pub(crate) fn name(&self) -> String {
-        quote(&self.host, 64)
+        let name = [&self.host, &self.machine_id].into_iter().find(|name| !name.is_empty());
+        name.map_or_else(|| "a machine without a name".to_owned(), |name| quote(name, 64))
     }
 
     /// Returns the file that says whether its locks reach others.
