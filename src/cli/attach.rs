@@ -12,12 +12,17 @@ use crate::query::view::RunView;
 use crate::query::wait;
 use crate::run::context::{App, Context};
 use crate::run::entry::Entry;
+use crate::run::job_order::is_on_slurm;
+use crate::run::status::Status;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// A run's id, or a routine's slug for its newest run
     #[arg(add = completion::live_runs())]
     run: String,
+    /// Open a shell in its workbench instead, on the node of a run on Slurm
+    #[arg(long)]
+    shell: bool,
 }
 
 /// A window opens a moment after its run's agent has started.
@@ -34,7 +39,11 @@ pub(super) fn attach(arguments: &Arguments) -> anyhow::Result<()> {
     if wait::is_over(&run) {
         bail!("the run {id} is over ({}); see what it printed: moadim-mcp logs {id}", run.own_status(), id = run.id);
     }
-    let command = run.attach_command.as_deref();
+    if arguments.shell {
+        return open_shell(&app, &run);
+    }
+    // Without a window, it is a command for a shell.
+    let command = run.attach_command.as_deref().filter(|_| run.has_window_command());
     if !std::io::stdin().is_terminal() {
         match command {
             Some(command) => bail!("attach needs a terminal; in one, this shows the run: {command}"),
@@ -47,9 +56,34 @@ pub(super) fn attach(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let context = app.context_for_looking();
     let Some(command) = command.filter(|_| window_opens(&context, &run)) else { return show_here(&app, run) };
+    become_command(command)
+}
+
+fn become_command(command: &str) -> anyhow::Result<()> {
     // Within another tmux, this one refuses to start, because the keys of both are the same; with the variable gone it works.
     let error = Command::new("/bin/sh").arg("-c").arg(format!("exec {command}")).env_remove("TMUX").exec();
     Err(anyhow!("cannot start {command}: {error}"))
+}
+
+/// Becomes a shell in a run's workbench, on its node.
+fn open_shell(app: &App, run: &RunView) -> anyhow::Result<()> {
+    let id = &run.id;
+    if !is_on_slurm(&Entry::of(&app.home, id)) {
+        bail!("the run {id} is on this machine; its workbench is {}", run.workbench);
+    }
+    if run.own_status() == Status::Queued {
+        let why = run.status_reason.as_deref().unwrap_or("it waits in Slurm's queue");
+        bail!("the run {id} is on no node yet: {why}");
+    }
+    let Some(command) = run.shell_command() else {
+        let why = run.status_reason.as_deref().unwrap_or("Slurm has not said which");
+        bail!("it is not known on which node the run {id} is: {why}");
+    };
+    if !std::io::stdin().is_terminal() {
+        bail!("attach needs a terminal; in one, this opens a shell beside the run: {command}");
+    }
+    app.context_for_looking().slurm().check_srun()?;
+    become_command(&command)
 }
 
 fn window_opens(context: &Context, run: &RunView) -> bool {

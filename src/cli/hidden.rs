@@ -12,7 +12,7 @@ use crate::agent::shell_path;
 use crate::archive;
 use crate::git::Work;
 use crate::home::Home;
-use crate::janitor::heartbeat;
+use crate::janitor::{heartbeat, probe};
 use crate::logging;
 use crate::run::hook;
 use crate::run::id::RunId;
@@ -39,6 +39,8 @@ fn dispatch(name: &str, words: &[OsString]) -> Option<anyhow::Result<ExitCode>> 
             logging::start();
             id(run).and_then(|run| check_left(home.into(), &run))
         }
+        // By Slurm, on a node, for `doctor`.
+        ("probe", [home, directory]) => probe::report(home.into(), directory.as_ref()),
         // By a supervisor, as the agent, its setup or a check.
         ("exec", [home, run]) => id(run).and_then(|run| match exec_agent(home.into(), &run, Part::Agent)? {}),
         ("exec", [home, run, flag]) => {

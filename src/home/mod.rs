@@ -155,6 +155,10 @@ places! {
     pub(crate) attention = "locks/attention";
     /// The lock of a listing of processes, which stands in it for those that wait for one.
     pub(crate) listing_lock = "locks/listing";
+    /// Which machine schedules and cleans up, where runs take place on Slurm. It need not be there.
+    pub(crate) machine_file = "locks/machine.json";
+    /// A file for each machine whose locks were seen to reach others. It may be missing.
+    pub(crate) locks_reach = "locks/reach";
     /// The address and the token of the dashboard that is running, which holds its lock.
     pub(crate) dashboard_file = "locks/dashboard.json";
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::PassError;
+use super::one_machine;
 use super::report::CleanupReport;
 use super::sweep;
 use super::sweep_lock::SweepLockError;
@@ -34,6 +35,7 @@ pub fn clean_up(
     deleting: Duration,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<CleanupReport, PassError> {
+    one_machine::check(context)?;
     let deadline = Instant::now() + deleting;
     let WatchReport { killed, failed, .. } = watchdog::pass(context, only)?;
     let mut report = match sweep::sweep(context, only, deadline, progress) {

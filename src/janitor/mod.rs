@@ -10,8 +10,10 @@ mod clock_doubt;
 pub(crate) mod health;
 pub(crate) mod heartbeat;
 mod inventory;
+pub(crate) mod one_machine;
 mod peers;
 pub(crate) mod plan;
+pub(crate) mod probe;
 pub mod reason;
 pub(crate) mod registration;
 pub mod remove;
@@ -33,8 +35,10 @@ use crate::clock::UnixSeconds;
 use crate::home::UnsafeHome;
 use crate::home::atomic_file::FileError;
 use crate::process_tree::ScanError;
+use crate::routine::known::Look;
 use crate::run::context::{App, Context};
 use crate::run::janitor_status::{Duty, JanitorStatus};
+use one_machine::NotHere;
 use sweep_lock::SweepLockError;
 
 pub(crate) use sweep::archive_all;
@@ -54,6 +58,9 @@ pub enum PassError {
     /// Another process is sweeping, or the sweep lock cannot be taken.
     #[error(transparent)]
     SweepLock(#[from] SweepLockError),
+    /// It is another machine's.
+    #[error("{0}; {fix}", fix = .0.fix())]
+    NotHere(#[from] NotHere),
 }
 
 /// Makes a pass, and returns the pause after it.
@@ -104,18 +111,34 @@ fn rest(app: &App, duty: Duty, pause: Duration) {
     }
 }
 
-/// The pause while the settings cannot be read.
-const PAUSE_WITHOUT_SETTINGS: Duration = Duration::from_secs(30);
+/// The pause while the settings, or whose duty it is, cannot be read.
+const PAUSE_WITHOUT_PASS: Duration = Duration::from_secs(30);
+
+/// The pause while another machine does all of it.
+const PAUSE_WHILE_STANDING_BACK: Duration = Duration::from_secs(5);
 
 fn one_pass(app: &App, duty: Duty, pass: Pass) -> Duration {
     let status = &app.janitor;
     status.begin(duty);
     match app.context() {
-        Ok(context) => pass(&context, status),
+        Ok(context) => match one_machine::check(&context) {
+            Ok(()) => pass(&context, status),
+            // `health` says so by itself.
+            Err(error @ NotHere::Theirs { .. }) => {
+                status.stands_back(&error);
+                // The scheduler does it otherwise.
+                let _ = context.routines.refresh(&context.home, Look::Share);
+                PAUSE_WHILE_STANDING_BACK
+            }
+            Err(NotHere::File(error)) => {
+                status.trouble(duty, Some(app.home.machine_file().display().to_string()), &error);
+                PAUSE_WITHOUT_PASS
+            }
+        },
         // The defaults may be shorter than what a person wrote, so nothing is ended, removed or started.
         Err(error) => {
             status.trouble(duty, Some(app.home.config_file().display().to_string()), &error);
-            PAUSE_WITHOUT_SETTINGS
+            PAUSE_WITHOUT_PASS
         }
     }
 }

@@ -44,6 +44,7 @@ pub(super) fn remove(home: &Home, now: UnixSeconds) -> Vec<FileError> {
         home.routines(),
         home.running(),
         home.webhook_tokens(),
+        home.locks(),
     ];
     for directory in directories {
         remove_from(&directory, now, &mut errors);

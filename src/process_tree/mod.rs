@@ -76,7 +76,12 @@ pub(crate) fn start_at(since_boot_ms: u64) -> u64 {
 /// Returns by what this machine differs from others that may share the home: the machine's id (Linux, machine-id(5)), else
 /// the host's name, else nothing.
 pub(crate) fn machine_id() -> String {
-    platform::machine_id().or_else(|| sysinfo::System::host_name().ok()).unwrap_or_default()
+    platform::machine_id().unwrap_or_else(host_name)
+}
+
+/// Returns what this machine calls itself; empty where it does not say.
+pub(crate) fn host_name() -> String {
+    sysinfo::System::host_name().ok().unwrap_or_default()
 }
 
 fn own_pid() -> i32 {

@@ -1,10 +1,13 @@
 //! A run as tools and commands show it.
 
+use std::path::Path;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::output::Summary;
 use crate::clock::UnixSeconds;
+use crate::engine::slurm::Slurm;
 use crate::git::Work;
 use crate::process_tree::names;
 use crate::routine::bounds::Bounds;
@@ -65,7 +68,7 @@ pub struct RunView {
     /// Its job on Slurm, if it is one: id, node, partition, state.
     #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
     pub job: Option<SlurmJob>,
-    /// The command that shows it while it runs.
+    /// The command that shows it while it runs; without a window on Slurm, one that opens a shell beside it.
     pub attach_command: Option<String>,
     /// The file of everything that the agent printed.
     pub log_path: String,
@@ -134,6 +137,7 @@ impl RunView {
             if view.session_host.has_windows() && entry.window_problem().is_none() {
                 view.attach_command = context.session_host.attach_command(&view.session);
             }
+            view.attach_command = view.attach_command.take().or_else(|| view.shell_command());
             view.kept_because = Some(match view.status {
                 Status::Unknown => "its state is unknown".to_owned(),
                 _ => "it is alive".to_owned(),
@@ -194,6 +198,19 @@ impl RunView {
             resume_command: None,
             ..self
         }
+    }
+
+    /// Returns the command that opens a shell beside it, on its node, if that is one of Slurm's.
+    pub fn shell_command(&self) -> Option<String> {
+        let SlurmJob { id, node: Some(_), .. } = self.job.as_ref()? else { return None };
+        let shell = std::env::var("SHELL").ok();
+        let is_live = matches!(self.status, Status::Preparing | Status::Running);
+        is_live.then(|| Slurm::attach_command(id, Path::new(&self.workbench), shell.as_deref()))
+    }
+
+    /// Whether its attach command is that of a window.
+    pub fn has_window_command(&self) -> bool {
+        self.attach_command.is_some() && self.attach_command != self.shell_command()
     }
 
     /// Returns the status that it has or ended with: never `reaped`.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -65,6 +66,8 @@ pub struct JanitorStatus {
     unknown: Mutex<BTreeSet<RunId>>,
     /// The downtime that this process ended, if it ended one. Not set before its first pass.
     downtime: OnceLock<Option<Downtime>>,
+    /// Whether the log says that another machine does all of it.
+    has_stood_back: AtomicBool,
 }
 
 /// How many troubles of one pass are kept.
@@ -106,6 +109,13 @@ impl JanitorStatus {
         };
         if is_new {
             tracing::warn!(?duty, path = trouble.path, problem = trouble.problem);
+        }
+    }
+
+    /// Logs, once, that another machine does what this process would do.
+    pub(crate) fn stands_back(&self, because: &dyn Display) {
+        if !self.has_stood_back.swap(true, Ordering::Relaxed) {
+            tracing::warn!(because = %because, "nothing is scheduled, ended or removed by this process");
         }
     }
 

@@ -116,7 +116,7 @@ impl Job {
 #[cfg(test)]
 impl Job {
     /// Makes a job on the node `n1`.
-    pub(super) fn example(id: &str, state: &str) -> Self {
+    pub(crate) fn example(id: &str, state: &str) -> Self {
         let line = format!("{id}|{state}|n1|main|100|None|token|moadim-a-1");
         Self::of_line(&line).unwrap().0
     }

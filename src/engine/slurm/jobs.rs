@@ -39,6 +39,11 @@ pub fn check_job_name(run: &str) -> String {
     format!("{NAME_PREFIX}check.{run}")
 }
 
+/// Returns the name of the job that tells `doctor` what a node is like.
+pub fn probe_job_name(random: &str) -> String {
+    format!("{NAME_PREFIX}probe.{random}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::jobs::Jobs;
+use super::survey::Surveys;
 
 /// How old a look may be that a call uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,7 @@ struct State {
 pub struct Looks {
     state: Mutex<State>,
     answered: Condvar,
+    pub(super) surveys: Surveys,
 }
 
 impl Looks {

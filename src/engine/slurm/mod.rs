@@ -9,6 +9,7 @@ mod jobs;
 mod looks;
 mod program;
 mod submit;
+mod survey;
 mod verdict;
 
 use std::collections::HashMap;
@@ -17,13 +18,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::home::Home;
+use crate::quote::shell_word;
 
 pub use client::ClientError;
 pub use job::{Job, JobEnd, JobState};
-pub use jobs::{Jobs, check_job_name, run_job_name};
+pub use jobs::{Jobs, check_job_name, probe_job_name, run_job_name};
 pub use looks::{Freshness, Look, Looks};
 pub use program::remove_unused as remove_unused_programs;
 pub use submit::{Submission, Submitted};
+pub use survey::Survey;
 pub(crate) use verdict::exceeded_max_queue;
 pub use verdict::{Check, Facts, Node, Seen, Verdict, decide};
 
@@ -101,22 +104,24 @@ impl Slurm {
     /// # Errors
     /// Slurm does not answer.
     pub fn tracks_by_cgroup(&self) -> Result<bool, ClientError> {
-        Ok(self.setting("ProctrackType")?.is_some_and(|value| value == "proctrack/cgroup"))
-    }
-
-    /// Returns a setting of the cluster.
-    ///
-    /// # Errors
-    /// Slurm does not answer.
-    pub fn setting(&self, name: &str) -> Result<Option<String>, ClientError> {
         let mut command = client::command("scontrol")?;
         command.args(["show", "config"]);
         let printed = client::run("scontrol", &mut command, Instant::now() + ANSWER_TIMEOUT)?;
-        let value = |line: &str| {
-            let (key, value) = line.split_once('=')?;
-            (key.trim() == name).then(|| value.trim().to_owned())
-        };
-        Ok(printed.lines().find_map(value))
+        Ok(survey::setting_in(&printed, "ProctrackType").is_some_and(|value| value == survey::CGROUP_TRACKING))
+    }
+
+    /// Returns how the cluster is set up, as this process last saw it or asks for it now.
+    ///
+    /// # Errors
+    /// Slurm does not answer.
+    pub fn survey(&self) -> Result<Survey, ClientError> {
+        self.looks.surveys.get(survey::ask)
+    }
+
+    /// Returns those programs of Slurm that are needed and not found.
+    pub fn missing_programs(&self) -> Vec<&'static str> {
+        const NEEDED: [&str; 5] = ["sbatch", "squeue", "scontrol", "scancel", "sinfo"];
+        NEEDED.into_iter().filter(|program| client::command(program).is_err()).collect()
     }
 
     /// Sends TERM to the supervisor of a job alone.
@@ -133,6 +138,29 @@ impl Slurm {
     /// Slurm does not answer, or the job is over.
     pub fn end(&self, name: &str, id: &str) -> Result<(), ClientError> {
         cancel(&["--name", name, id])
+    }
+
+    /// Has Slurm end all jobs of a name that no other job has.
+    ///
+    /// # Errors
+    /// Slurm does not answer.
+    pub fn end_all(&self, name: &str) -> Result<(), ClientError> {
+        cancel(&["--name", name])
+    }
+
+    /// Makes sure that shells can be opened beside jobs from here.
+    ///
+    /// # Errors
+    /// They cannot.
+    pub fn check_srun(&self) -> Result<(), ClientError> {
+        client::command("srun").map(drop)
+    }
+
+    /// Returns the command that opens a shell beside a job, on its node; for a person's terminal.
+    pub fn attach_command(id: &str, directory: &Path, shell: Option<&str>) -> String {
+        let shell = shell.filter(|shell| shell.starts_with('/')).unwrap_or("sh");
+        let directory = shell_word(&directory.to_string_lossy());
+        format!("srun --jobid {id} --overlap --pty --chdir {directory} {}", shell_word(shell))
     }
 }
 
@@ -161,6 +189,15 @@ fn answers(state: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shell_beside_a_job_is_the_users_own_and_in_the_workbench() {
+        let command = |shell| Slurm::attach_command("17", Path::new("/my home/w"), shell);
+        assert_eq!(command(Some("/bin/zsh")), "srun --jobid 17 --overlap --pty --chdir '/my home/w' /bin/zsh");
+        for none in [None, Some(""), Some("zsh")] {
+            assert!(command(none).ends_with(" sh"), "{none:?}");
+        }
+    }
 
     #[test]
     fn a_node_answers_only_in_states_that_say_so() {

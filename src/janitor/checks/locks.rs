@@ -29,8 +29,16 @@ const WATCHED: Duration = Duration::from_secs(2);
 /// Finds the locks that are not released; takes two seconds where one is held by a process that does not sign it.
 fn stuck(home: &Home) -> Vec<Finding> {
     let until = Instant::now() + WATCHED;
-    // Nobody waits for the probe, `servers` holds registrations, and a dashboard has its lock as long as it runs.
-    let excluded = [home.janitor_lock(), home.lock_probe(), home.servers(), home.dashboard_file()];
+    // Nobody waits for the probe, a dashboard has its lock as long as it runs, and the others are no locks.
+    let excluded = [
+        home.janitor_lock(),
+        home.lock_probe(),
+        home.dashboard_file(),
+        home.servers(),
+        home.attention(),
+        home.machine_file(),
+        home.locks_reach(),
+    ];
     let brief = names_in(&home.locks()).into_iter().filter(|path| !excluded.contains(path));
     let mirrors = names_in(&home.cache()).into_iter().filter(|path| path.extension().is_some_and(|end| end == "lock"));
     let long = mirrors.chain([home.janitor_lock()]).map(|path| (path, LONG));
@@ -145,6 +153,9 @@ mod tests {
     #[test]
     fn a_lock_that_is_held_on_and_on_is_found_and_one_that_is_let_go_is_not() {
         let (_dir, home) = home();
+        for directory in [home.servers(), home.attention(), home.locks_reach()] {
+            std::fs::create_dir(directory).unwrap();
+        }
         assert_eq!(stuck(&home), []);
         let held = FileLock::acquire(&home.history_lock(), Mode::Exclusive, Duration::ZERO).unwrap();
         assert_eq!(stuck(&home), [], "not for long yet");

@@ -7,6 +7,7 @@ mod home;
 mod locks;
 mod program;
 mod routines;
+mod slurm;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -159,6 +160,10 @@ const CHECKS: &[(By, Check)] = &[
     (By::Health, background::unarchived),
     (By::Health, background::log),
     (By::Health, locks::locks),
+    (By::Health, slurm::cluster),
+    // A lock that it found to reach counts for the next one.
+    (By::Doctor, slurm::node),
+    (By::Health, slurm::machine),
     (By::Doctor, home::clock),
     (By::Doctor, home::disk),
     (By::Doctor, home::stores),
@@ -175,7 +180,7 @@ pub(super) fn problems(subject: &Subject<'_>) -> Vec<Finding> {
     subject.unchecked.iter().cloned().chain(found.filter(|finding| !finding.well)).collect()
 }
 
-/// Returns everything that `doctor` shows; takes some seconds at most.
+/// Returns everything that `doctor` shows; takes some seconds at most, and half a minute more for a job where runs take place on Slurm.
 pub fn all(app: &App, search_path: &SearchPath) -> Vec<Finding> {
     let subject = Subject::read(app, search_path);
     let found = CHECKS.iter().flat_map(|(_, check)| check(&subject));

@@ -1,6 +1,8 @@
 //! Runs on a real Slurm cluster.
 
+mod attach;
 mod cluster;
+mod doctor;
 mod faults;
 mod runs;
 mod scene;

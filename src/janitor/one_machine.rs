@@ -1,0 +1,300 @@
+//! Where runs take place on Slurm, servers on several login machines may have the same home open, and their locks may not reach each
+//! other. Then one machine schedules, cleans up and records; the others read, wait, trigger and stop.
+//!
+//! All processes under one kernel share their locks, those in containers too: they count as one machine.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{Moment, UnixSeconds};
+use crate::home::atomic_file::{self, FileError};
+use crate::home::config::EngineKind;
+use crate::home::{self, Home};
+use crate::process_tree::{host_name, machine_id};
+use crate::quote::quote;
+use crate::routine::known::{Known, Look};
+use crate::run::context::Context;
+
+/// A machine, as `locks/machine.json` names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HomeMachine {
+    machine_id: String,
+    boot_id: String,
+    host: String,
+    /// Since when it schedules and cleans up.
+    pub(crate) since: UnixSeconds,
+}
+
+impl HomeMachine {
+    pub(crate) fn this() -> Self {
+        let now = Moment::now();
+        Self { machine_id: machine_id(), boot_id: now.boot_id, host: host_name(), since: now.at }
+    }
+
+    /// Whether the other is the same machine: the same kernel, or the same one before it was started again. Machines that are copies
+    /// of one image share an id, and hardly their names.
+    fn is_same(&self, other: &Self) -> bool {
+        let same = |one: &str, other: &str| !one.is_empty() && one == other;
+        same(&self.boot_id, &other.boot_id)
+            || (same(&self.machine_id, &other.machine_id) && same(&self.host, &other.host))
+    }
+
+    /// Returns its name.
+    pub(crate) fn name(&self) -> String {
+        let name = [&self.host, &self.machine_id].into_iter().find(|name| !name.is_empty());
+        name.map_or_else(|| "a machine without a name".to_owned(), |name| quote(name, 64))
+    }
+
+    /// Returns the file that says whether its locks reach others.
+    fn reach_file(&self, home: &Home) -> PathBuf {
+        let key = format!("{}\0{}", self.machine_id, self.host);
+        home.locks_reach().join(format!("{:016x}.json", home::stable_hash(key.as_bytes())))
+    }
+}
+
+/// `locks/reach/*.json`: a job saw a lock that this machine held.
+#[derive(Debug, Serialize, Deserialize)]
+struct Reach {
+    host: String,
+    node: String,
+    at: UnixSeconds,
+}
+
+/// What decides which machine schedules and cleans up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Facts<'a> {
+    uses_slurm: bool,
+    owner: Option<&'a HomeMachine>,
+    here: &'a HomeMachine,
+    /// Whether the locks of both machines were seen to reach others.
+    do_locks_reach: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decision {
+    /// This one does, perhaps among others.
+    Works,
+    /// It does once it has claimed that.
+    Claims,
+    /// The owner alone does.
+    StandsBack,
+}
+
+fn decide(facts: &Facts<'_>) -> Decision {
+    match facts.owner {
+        _ if !facts.uses_slurm => Decision::Works,
+        None => Decision::Claims,
+        Some(owner) if owner.is_same(facts.here) || facts.do_locks_reach => Decision::Works,
+        Some(_) => Decision::StandsBack,
+    }
+}
+
+/// This machine must not schedule, clean up or record.
+#[derive(Debug, thiserror::Error)]
+pub enum NotHere {
+    #[error(
+        "{owner} schedules, cleans up and records for this home since {since}, and nobody knows whether its locks reach \
+         this machine ({here}); here you can read, wait, trigger and stop"
+    )]
+    Theirs { owner: String, here: String, since: UnixSeconds, path: PathBuf },
+    /// It is not known which machine does.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl NotHere {
+    /// Returns what a person can do about it.
+    pub(crate) fn fix(&self) -> String {
+        match self {
+            Self::Theirs { owner, path, .. } => format!(
+                "leave it so; or run `moadim-mcp doctor` on {owner} and here, which finds out whether locks reach across; or end \
+                 the servers and janitors on {owner} for good, and remove {}",
+                path.display()
+            ),
+            Self::File(_) => "make it readable, or remove it".to_owned(),
+        }
+    }
+}
+
+/// Makes sure that this machine may schedule, clean up and record; the first one that asks may from then on.
+///
+/// # Errors
+/// Another one does, or nobody knows.
+pub(crate) fn check(context: &Context) -> Result<(), NotHere> {
+    if !uses_slurm(context) {
+        return Ok(());
+    }
+    let (home, here) = (&context.home, HomeMachine::this());
+    match look(home, &here)? {
+        (_, Decision::Works) => Ok(()),
+        (owner, Decision::StandsBack) => Err(theirs(home, owner.as_ref(), &here)),
+        (_, Decision::Claims) => {
+            if atomic_file::write_json_once(&home.machine_file(), &here)? {
+                tracing::info!(machine = here.host, "this machine schedules and cleans up from now on");
+                return Ok(());
+            }
+            // Another process was faster.
+            match look(home, &here)? {
+                (owner, Decision::StandsBack) => Err(theirs(home, owner.as_ref(), &here)),
+                _ => Ok(()),
+            }
+        }
+    }
+}
+
+/// Returns the machine that schedules, cleans up and records; `None` if none was needed yet.
+///
+/// # Errors
+/// Another one than this does, or nobody knows.
+pub(crate) fn owner(context: &Context) -> Result<Option<HomeMachine>, NotHere> {
+    let here = HomeMachine::this();
+    match look(&context.home, &here)? {
+        (owner, Decision::StandsBack) => Err(theirs(&context.home, owner.as_ref(), &here)),
+        (owner, _) => Ok(owner),
+    }
+}
+
+fn look(home: &Home, here: &HomeMachine) -> Result<(Option<HomeMachine>, Decision), FileError> {
+    let owner: Option<HomeMachine> = atomic_file::read_json_if_present(&home.machine_file())?;
+    let reaches = |machine: &HomeMachine| machine.reach_file(home).exists();
+    let do_locks_reach = owner.as_ref().is_some_and(reaches) && reaches(here);
+    let decision = decide(&Facts { uses_slurm: true, owner: owner.as_ref(), here, do_locks_reach });
+    Ok((owner, decision))
+}
+
+fn theirs(home: &Home, owner: Option<&HomeMachine>, here: &HomeMachine) -> NotHere {
+    let since = owner.map_or_else(UnixSeconds::now, |owner| owner.since);
+    let owner = owner.map_or_else(|| "another machine".to_owned(), HomeMachine::name);
+    NotHere::Theirs { owner, here: here.name(), since, path: home.machine_file() }
+}
+
+/// Notes whether a node saw a lock that this machine held.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn note_reach(home: &Home, node: &str, do_locks_reach: bool) -> Result<(), FileError> {
+    let here = HomeMachine::this();
+    let path = here.reach_file(home);
+    if do_locks_reach {
+        let directory = home.locks_reach();
+        home::make_directory(&directory).map_err(|source| FileError::io("make", &directory, source))?;
+        return atomic_file::write_json(
+            &path,
+            &Reach { host: here.host, node: node.to_owned(), at: UnixSeconds::now() },
+        );
+    }
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(FileError::io("remove", &path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether runs of this home take place on Slurm, unless nothing says so that can be read.
+pub(crate) fn uses_slurm(context: &Context) -> bool {
+    if context.config.engine == EngineKind::Slurm {
+        return true;
+    }
+    let known = context.routines.known();
+    if !known.summaries.is_empty() {
+        return has_routine_on_slurm(&known);
+    }
+    match context.routines.refresh(&context.home, Look::Share) {
+        Ok(known) => has_routine_on_slurm(&known),
+        // Whoever claimed it had read them.
+        Err(_) => Path::exists(&context.home.machine_file()),
+    }
+}
+
+fn has_routine_on_slurm(known: &Known) -> bool {
+    let mut plans = known.summaries.iter().filter_map(|summary| summary.plan().ok());
+    plans.any(|plan| plan.engine == Some(EngineKind::Slurm))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::context::App;
+
+    fn machine(id: &str, boot: &str, host: &str) -> HomeMachine {
+        HomeMachine { machine_id: id.into(), boot_id: boot.into(), host: host.into(), since: UnixSeconds(0) }
+    }
+
+    #[test]
+    fn processes_of_one_kernel_are_on_one_machine_and_a_restart_changes_nothing() {
+        let here = machine("id", "boot", "login1");
+        for same in [machine("other", "boot", "container"), machine("id", "later", "login1"), here.clone()] {
+            assert!(here.is_same(&same), "{same:?}");
+        }
+        for other in
+            [machine("id", "b", "login2"), machine("x", "b", "login1"), machine("", "", ""), machine("id", "", "")]
+        {
+            assert!(!here.is_same(&other), "{other:?}");
+        }
+        assert!(!machine("", "", "").is_same(&machine("", "", "")), "nothing is known of either");
+    }
+
+    #[test]
+    fn one_machine_works_unless_locks_reach_and_all_do_where_nothing_is_on_slurm() {
+        let (here, other) = (machine("a", "1", "login1"), machine("b", "2", "login2"));
+        let decide =
+            |uses_slurm, owner, do_locks_reach| decide(&Facts { uses_slurm, owner, here: &here, do_locks_reach });
+        assert_eq!(decide(false, Some(&other), false), Decision::Works);
+        assert_eq!(decide(true, None, false), Decision::Claims);
+        assert_eq!(decide(true, Some(&here), false), Decision::Works);
+        assert_eq!(decide(true, Some(&other), true), Decision::Works);
+        assert_eq!(decide(true, Some(&other), false), Decision::StandsBack);
+    }
+
+    fn context(settings: &str) -> (tempfile::TempDir, Context) {
+        let (dir, app) = App::example();
+        std::fs::write(app.home.config_file(), format!("session_host = 'detached'\n{settings}")).unwrap();
+        (dir, app.context().unwrap())
+    }
+
+    #[test]
+    fn the_first_machine_has_it_until_a_person_removes_the_file() {
+        let (_dir, local) = context("");
+        check(&local).unwrap();
+        assert!(!local.home.machine_file().exists(), "machines share a home as they always did");
+        let (_dir, context) = context("engine = 'slurm'");
+        check(&context).unwrap();
+        let ours = HomeMachine::this();
+        assert!(owner(&context).unwrap().unwrap().is_same(&ours));
+        check(&context).unwrap();
+        let other = machine("b", "2", "login2");
+        atomic_file::write_json(&context.home.machine_file(), &other).unwrap();
+        let error = check(&context).unwrap_err();
+        assert!(error.to_string().starts_with("login2 schedules") && error.fix().contains("machine.json"), "{error}");
+        assert!(owner(&context).is_err());
+        std::fs::remove_file(context.home.machine_file()).unwrap();
+        check(&context).unwrap();
+        std::fs::write(context.home.machine_file(), "{").unwrap();
+        assert!(matches!(check(&context), Err(NotHere::File(_))), "nobody works while nobody knows who does");
+    }
+
+    #[test]
+    fn locks_must_reach_from_both_machines() {
+        let (_dir, context) = context("engine = 'slurm'");
+        let (home, other) = (&context.home, machine("b", "2", "login2"));
+        atomic_file::write_json(&home.machine_file(), &other).unwrap();
+        note_reach(home, "n1", true).unwrap();
+        assert!(check(&context).is_err(), "the other's may not");
+        std::fs::write(other.reach_file(home), "{}").unwrap();
+        check(&context).unwrap();
+        note_reach(home, "n1", false).unwrap();
+        assert!(check(&context).is_err());
+        note_reach(home, "n1", false).unwrap();
+    }
+
+    #[test]
+    fn one_routine_on_slurm_is_enough() {
+        let (_dir, context) = context("");
+        assert!(!uses_slurm(&context));
+        let routine = context.home.routines().join("r");
+        std::fs::create_dir(&routine).unwrap();
+        std::fs::write(routine.join("routine.toml"), "title = 'R'\nagent = 'x'\nengine = 'slurm'\n").unwrap();
+        std::fs::write(routine.join("prompt.md"), "x").unwrap();
+        assert!(uses_slurm(&context));
+    }
+}
