@@ -3,7 +3,7 @@
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::fs::statvfs;
 
@@ -19,7 +19,7 @@ use crate::routine::slug::Slug;
 use crate::run::context::Context;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
-use crate::run::liveness::{JUDGE_LOCK_TIMEOUT, Liveness, look};
+use crate::run::liveness::{Liveness, look};
 use crate::run::on_disk::workbench_ids;
 use crate::run::pin;
 use crate::run::record::RecordError;
@@ -33,6 +33,9 @@ pub(super) struct Inventory {
     pub(super) pins: BTreeSet<RunId>,
     pub(super) disk: Disk,
 }
+
+/// How long judges are waited for under the sweep's lock. Slurm is not asked meanwhile: a run with an entry stays anyway.
+const JUDGES_TIMEOUT: Duration = Duration::from_millis(900);
 
 impl Inventory {
     /// Looks at the workbenches of one routine, or of all. In this order: pins, workbenches, entries, outcomes. An entry
@@ -59,7 +62,7 @@ impl Inventory {
         let mut entries = Entry::list(&context.home)?;
         entries.retain(|entry| wanted(entry.id()));
         let unfinished: BTreeSet<RunId> = entries.iter().map(|entry| entry.id().clone()).collect();
-        let states: BTreeMap<RunId, RunState> = look(context, entries, JUDGE_LOCK_TIMEOUT)
+        let states: BTreeMap<RunId, RunState> = look(context, entries, JUDGES_TIMEOUT)
             .into_iter()
             .map(|one| (one.entry.id().clone(), state_of_entry(one.liveness)))
             .collect();

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::UnixSeconds;
 use crate::engine::slurm::{Freshness, Job, JobState, Seen, Slurm, Submission, Submitted, probe_job_name};
 use crate::home::atomic_file;
 use crate::home::lock::FileLock;
@@ -147,7 +148,7 @@ fn wait(slurm: &Slurm, files: &Files, name: &str, token: &str, deadline: Instant
         let now = Instant::now();
         if now >= next_look {
             let look = slurm.look(Freshness::Within(PAUSE_BETWEEN_LOOKS));
-            seen = slurm.seen(&look, name, token);
+            seen = slurm.seen(&look, name, token, UnixSeconds(0));
             next_look = Instant::now() + PAUSE_BETWEEN_LOOKS;
         }
         over_since = over(&seen).map(|_| over_since.unwrap_or(now));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::PassError;
 use super::report::{Failed, Killed};
 use crate::clock::{Moment, UnixSeconds};
-use crate::engine::slurm::exceeded_max_queue;
+use crate::engine::slurm::{check_job_name, exceeded_max_queue};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::process_tree::{Cookie, names};
@@ -167,9 +167,16 @@ pub fn pass(context: &Context, only: Option<&Slug>) -> Result<WatchReport, PassE
     context.unwritten_ends.write(&context.home);
     let mut report = WatchReport::default();
     let (mut hung, mut dead) = (Vec::new(), Vec::new());
+    let mut checks_left = CHECKS_PER_PASS;
     for (assessment, action) in look(context, only)? {
-        if let Some(node) = &assessment.placed.needs_check {
-            check_on_node(context, &assessment, node, &mut report);
+        if let Some(job) = &assessment.placed.unnoted_end {
+            assessment.entry.set_job_end(job);
+        }
+        if let Some(node) = &assessment.placed.needs_check
+            && checks_left > 0
+            && check_on_node(context, &assessment, node, &mut report)
+        {
+            checks_left -= 1;
         }
         match action {
             Action::Leave => report.unknown.extend(as_unknown(&assessment)),
@@ -214,11 +221,16 @@ pub fn pass(context: &Context, only: Option<&Slug>) -> Result<WatchReport, PassE
 /// After how long a check on a node that attested nothing is made again.
 const PAUSE_BETWEEN_CHECKS: Duration = Duration::from_secs(10 * 60);
 
-/// Has Slurm look on the node of a run for what is left of it.
-fn check_on_node(context: &Context, assessment: &Assessment, node: &str, report: &mut WatchReport) {
-    let Some(order) = assessment.manifest.as_ref().ok().and_then(|manifest| manifest.job.as_ref()) else { return };
+/// How many checks one pass submits: each may take seconds.
+const CHECKS_PER_PASS: usize = 4;
+
+/// Has Slurm look on the node of a run for what is left of it, unless that was done a while ago; returns whether Slurm was asked.
+fn check_on_node(context: &Context, assessment: &Assessment, node: &str, report: &mut WatchReport) -> bool {
+    let Some(order) = assessment.manifest.as_ref().ok().and_then(|manifest| manifest.job.as_ref()) else {
+        return false;
+    };
     if submitted_check(&assessment.entry).is_some_and(|since| since < PAUSE_BETWEEN_CHECKS) {
-        return;
+        return false;
     }
     match submit_check(context, &assessment.entry, order, node) {
         Ok(()) => tracing::info!(run = %assessment.entry.id(), node, "checking what is left of it on its node"),
@@ -227,6 +239,7 @@ fn check_on_node(context: &Context, assessment: &Assessment, node: &str, report:
             report.failed.push(failed(context, assessment.entry.id().clone(), error));
         }
     }
+    true
 }
 
 /// Returns the runs that have ended on their nodes and wait to be recorded here. It costs one look at each entry.
@@ -267,13 +280,17 @@ fn action(context: &Context, assessment: &Assessment, bounds: &Bounds, now: &Mom
     })
 }
 
+/// How much the clock of a node may differ from ours.
+const CLOCKS_DIFFER_SECS: u64 = 300;
+
 /// Returns the seconds that count towards a run's bound: in a queue towards that of the queue, and then from the start on its node.
 fn age_secs(assessment: &Assessment, manifest: &Manifest, now: &Moment) -> u64 {
     if manifest.job.is_none() || matches!(assessment.liveness, Liveness::Queued(_)) {
         return manifest.triggered.elapsed_secs_at(now);
     }
     let taken = assessment.entry.supervisor().ok().flatten().and_then(|taken| taken.at);
-    taken.map_or(0, |at| at.elapsed_secs_at(now))
+    // By the node's clock; its own supervisor, and Slurm, are more exact.
+    taken.map_or(0, |at| at.elapsed_secs_at(now).saturating_sub(CLOCKS_DIFFER_SECS))
 }
 
 /// Returns the seconds since a run's last output; `None` if not certain. The log has a time on the wall clock, which must not
@@ -304,9 +321,12 @@ fn as_unknown(assessment: &Assessment) -> Option<Outcome> {
 
 fn record(context: &Context, assessment: Assessment, report: &mut WatchReport) {
     let run = assessment.entry.id().clone();
+    let was_checked = submitted_check(&assessment.entry).is_some();
     let Some(judgement) = assessment.into_judgement() else { return };
     if let Err(error) = record_abandoned(context, &judgement) {
         report.failed.push(failed(context, run, error.to_string()));
+    } else if was_checked && let Err(error) = context.slurm().withdraw(&check_job_name(&run.to_string())) {
+        tracing::warn!(%run, %error, "a check of it that is not needed any more may wait on Slurm");
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) fn end(context: &Context, entry: &Entry) -> Result<Ended, EndError> {
     loop {
         let judged = liveness::judge(context, vec![entry.clone()], JUDGE_LOCK_TIMEOUT).pop();
         let Some(assessment) = judged else { return Ok(Ended::Finished) };
-        let job = assessment.placed.job.as_ref().map(|job| job.id.clone());
+        let jobs = assessment.placed.open_jobs.clone();
         let is_late = asked.elapsed() >= patience;
         let still = match assessment.liveness.clone() {
             Liveness::Dead => {
@@ -43,15 +43,15 @@ pub(super) fn end(context: &Context, entry: &Entry) -> Result<Ended, EndError> {
             }
             Liveness::Queued(what) => {
                 drop(assessment);
-                tell(job, &mut ended, |job| context.slurm().end(&name, job));
+                tell(jobs, &mut ended, |job| context.slurm().end(&name, job));
                 format!("it {what}")
             }
             Liveness::Owned | Liveness::Elsewhere(_) | Liveness::Unsupervised(_) => {
                 drop(assessment);
                 if is_late {
-                    tell(job, &mut ended, |job| context.slurm().end(&name, job));
+                    tell(jobs, &mut ended, |job| context.slurm().end(&name, job));
                 } else {
-                    tell(job, &mut woken, |job| context.slurm().wake(&name, job));
+                    tell(jobs, &mut woken, |job| context.slurm().wake(&name, job));
                 }
                 "Slurm is still ending its job".to_owned()
             }
@@ -73,17 +73,20 @@ pub(super) fn end(context: &Context, entry: &Entry) -> Result<Ended, EndError> {
 /// After how long Slurm is told again what it did not take.
 const UNTIL_TOLD_AGAIN: Duration = Duration::from_secs(5);
 
-/// Tells Slurm about a job once; what fails is tried again, and is no reason to stop waiting.
+/// Tells Slurm about jobs, each once; what fails is tried again, and is no reason to stop waiting.
 fn tell<E: std::fmt::Display>(
-    job: Option<String>,
+    jobs: Vec<String>,
     told: &mut HashMap<String, (Instant, bool)>,
-    tell: impl FnOnce(&str) -> Result<(), E>,
+    tell: impl Fn(&str) -> Result<(), E>,
 ) {
-    let is_done = |job: &String| told.get(job).is_some_and(|(at, took)| *took || at.elapsed() < UNTIL_TOLD_AGAIN);
-    let Some(job) = job.filter(|job| !is_done(job)) else { return };
-    let answer = tell(&job);
-    if let Err(error) = &answer {
-        tracing::warn!(job, %error, "Slurm was not told to end it");
+    for job in jobs {
+        if told.get(&job).is_some_and(|(at, took)| *took || at.elapsed() < UNTIL_TOLD_AGAIN) {
+            continue;
+        }
+        let answer = tell(&job);
+        if let Err(error) = &answer {
+            tracing::warn!(job, %error, "Slurm did not take the request to end its job");
+        }
+        told.insert(job, (Instant::now(), answer.is_ok()));
     }
-    told.insert(job, (Instant::now(), answer.is_ok()));
 }

@@ -14,6 +14,7 @@ use super::record::{
     SupervisorRecord,
 };
 use crate::clock::UnixSeconds;
+use crate::engine::slurm::Job;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::names::{self, Kind};
 use crate::home::{self, Home};
@@ -266,7 +267,34 @@ impl Entry {
     /// # Errors
     /// The entry is gone, or the system refuses.
     pub(crate) fn take(&self, supervisor: &SupervisorRecord) -> Result<bool, FileError> {
-        atomic_file::create_json_unsynced(&self.file("supervisor.json"), supervisor)
+        let path = self.file("supervisor.json");
+        match supervisor.job {
+            // No process outlives a power cut.
+            None => atomic_file::create_json_unsynced(&path, supervisor),
+            // Another machine reads it.
+            Some(_) => atomic_file::write_json_once(&path, supervisor),
+        }
+    }
+
+    /// Reads which supervisor has a run on a node; `None` while none has, also if it is barred from starting.
+    ///
+    /// # Errors
+    /// The record is unreadable or damaged.
+    pub(crate) fn supervisor_on_node(&self) -> Result<Option<SupervisorRecord>, FileError> {
+        Ok(self.supervisor()?.filter(|taken| taken.job.is_some()))
+    }
+
+    /// Notes how Slurm saw its job end, once: Slurm forgets it within minutes.
+    pub(crate) fn set_job_end(&self, job: &Job) {
+        let path = self.file("job_end.json");
+        if let Err(error) = atomic_file::create_json_unsynced(&path, job) {
+            tracing::warn!(run = %self.id, %error, "how its job ended is not on disk");
+        }
+    }
+
+    /// Reads how Slurm saw its job end; `None` if that was not noted.
+    pub(crate) fn job_end(&self) -> Option<Job> {
+        atomic_file::read_json(&self.file("job_end.json")).ok()
     }
 
     /// Reads which supervisor has the run; `None` while none has.

@@ -10,7 +10,7 @@ use super::end::Order;
 use super::entry::{Entry, Workbench};
 use super::id::RunId;
 use super::record::{EndCause, Ending, Manifest, Outcome, SupervisorRecord};
-use super::recording::{self, Attempt};
+use super::recording::{self, Attempt, bar_supervisors};
 use super::status::Status;
 use super::submit::submit;
 use crate::clock::UnixSeconds;
@@ -150,6 +150,13 @@ pub(super) fn fail(context: &Context, claim: Claim, reason: String, deadline: In
 /// the next watchdog pass records.
 fn record_unstarted(context: &Context, claim: &Claim, reason: String) -> bool {
     let now = UnixSeconds::now();
+    // A refusal may be none.
+    if claim.manifest.job.is_some()
+        && let Err(error) = bar_supervisors(&context.home, &claim.entry)
+    {
+        tracing::warn!(%error, "its launch was called a failure");
+        return false;
+    }
     let request = claim.entry.end_request().ok().flatten();
     let ending = request
         .as_ref()

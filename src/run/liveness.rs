@@ -67,9 +67,7 @@ impl Assessment {
         let request = request.as_ref().or(unwritten);
         let ending = Ending::of_abandoned(started, request, exit, was_to_be_verified, last_output, now);
         match &self.manifest {
-            Ok(manifest) if manifest.job.is_some() => {
-                ending.or_by_job(self.placed.end, self.entry.supervisor().is_ok_and(|taken| taken.is_some()), now)
-            }
+            Ok(manifest) if manifest.job.is_some() => ending.or_by_job(self.placed.end, was_taken(&self.entry), now),
             _ => ending,
         }
     }
@@ -87,6 +85,11 @@ impl Assessment {
             _ => None,
         }
     }
+}
+
+/// Whether a supervisor had a run on its node. What cannot be read may say so.
+pub(super) fn was_taken(entry: &Entry) -> bool {
+    !entry.supervisor_on_node().is_ok_and(|taken| taken.is_none())
 }
 
 /// A dead run whose locks we hold.
@@ -157,7 +160,10 @@ pub fn judge(context: &Context, mut entries: Vec<Entry>, timeout: Duration) -> V
             let liveness = decide(&hold, manifest.as_ref(), &here, alive);
             let (liveness, placed) = match elsewhere.take(entry.id()) {
                 // Nobody holds its lock here; where it is, nothing can be seen from here.
-                Some(known) if liveness == Liveness::Dead => known.decide(&entry),
+                Some(known) if liveness == Liveness::Dead => match &manifest {
+                    Ok(manifest) => known.decide(&context.home, &entry, &manifest.cookie),
+                    Err(_) => (liveness, Placed::default()),
+                },
                 Some(known) => (liveness, known.placed(&entry)),
                 None => (liveness, Placed::default()),
             };
@@ -177,11 +183,11 @@ pub fn judge_on_node(context: &Context, entry: Entry, timeout: Duration) -> Opti
     let manifest = entry.manifest();
     let here = Here::of(&context.home);
     let taken = entry.supervisor().ok().flatten()?;
-    // After another boot of the same node nothing is left of it.
-    let is_same_boot = here.is_where(&taken);
     let scan = Scan::take_twice();
     let alive = |manifest: &Manifest| match &scan {
-        Ok(_) if !is_same_boot => Ok(Vec::new()),
+        // Nothing outlives a boot.
+        Ok(_) if taken.boot_id != here.boot_id && !here.boot_id.is_empty() => Ok(Vec::new()),
+        Ok(_) if !here.is_where(&taken) => Err("its processes were in another container of this node".to_owned()),
         Ok(scan) => left_of(&entry, manifest, &here, scan),
         Err(error) => Err(error.to_string()),
     };

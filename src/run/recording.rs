@@ -13,19 +13,20 @@ use super::history::{self, Known};
 use super::hook;
 use super::id::RunId;
 use super::limit;
-use super::liveness::{Judgement, Placed};
+use super::liveness::{Judgement, Placed, was_taken};
 use super::output::{Source, read_summary};
 use super::record::{self, Ending, Gone, Machine, Manifest, Outcome, RecordError, UNVERIFIED};
 use super::report::read_report;
 use super::retries::{self, Settled};
 use super::status::Status;
 use super::submit::said_by_job;
+use super::this_machine::Here;
 use super::verified::{add_evidence, believe_only, of_verified};
 use crate::agent::output::FinalEvent;
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::{self, Home};
-use crate::process_tree::Cookie;
+use crate::process_tree::{Cookie, ProcessId};
 
 /// The end of a run, once its processes are gone: what its supervisor does, and a judge as far as that is left to do.
 struct End<'a> {
@@ -127,12 +128,26 @@ pub fn record(context: &Context, entry: &Entry, outcome: &Outcome, attempt: Atte
 /// # Errors
 /// Some file could not be written; what was written stays true.
 pub fn record_on_node(context: &Context, entry: &Entry, outcome: &Outcome, attempt: Attempt) -> anyhow::Result<()> {
+    // A person gave it up, or another machine recorded it.
+    anyhow::ensure!(entry.exists(), "the run {} has been recorded", outcome.id);
     let written = written_outcome(&context.home, &outcome.id, &outcome.cookie);
     // Before the first attempt it is the agent's own.
     let is_written = attempt == Attempt::Again && matches!(written, Ok(Some(_)));
     let (outcome, known) = (outcome.clone(), Known::Perhaps);
     End { context, entry, outcome, is_written, known, has_new_line: false, gave_up: false }.write_outcome()?;
-    Ok(entry.set_gone(&Gone { machine: Machine::this(), at: Moment::now() })?)
+    Ok(entry.set_gone(&Gone { machine: Machine::this(), at: Moment::now(), has_outcome: true })?)
+}
+
+/// Keeps every supervisor that comes up later from starting the agent of a run that Slurm placed, and none has taken.
+///
+/// # Errors
+/// One has just taken it.
+pub(super) fn bar_supervisors(home: &Home, entry: &Entry) -> anyhow::Result<()> {
+    let bar = Here::of(home).supervisor_record(ProcessId::current()?, 1);
+    if !entry.take(&bar)? && entry.supervisor()?.is_none_or(|taken| taken.job.is_some()) {
+        anyhow::bail!("a supervisor has just taken the run {}", entry.id());
+    }
+    Ok(())
 }
 
 /// Records the end of a run that a person gave up. The history may have it already.
@@ -140,6 +155,9 @@ pub fn record_on_node(context: &Context, entry: &Entry, outcome: &Outcome, attem
 /// # Errors
 /// Some file could not be written; what was written stays true.
 pub fn record_forgotten(context: &Context, entry: &Entry, outcome: &Outcome) -> anyhow::Result<()> {
+    if entry.manifest().is_ok_and(|manifest| manifest.job.is_some()) && !was_taken(entry) {
+        bar_supervisors(&context.home, entry)?;
+    }
     finish(context, entry, outcome, false, Known::Perhaps)
 }
 
@@ -154,6 +172,9 @@ fn finish(context: &Context, entry: &Entry, outcome: &Outcome, is_written: bool,
 /// Some file could not be read or written; what was written stays true.
 pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Result<Outcome> {
     let Judgement { entry, manifest, placed, .. } = judgement;
+    if manifest.job.is_some() && !was_taken(entry) {
+        bar_supervisors(&context.home, entry)?;
+    }
     if let Some((mut outcome, is_as_written)) = outcome_left_behind(&context.home, entry, manifest)? {
         let is_noted = note_job_state(&mut outcome, placed);
         finish(context, entry, &outcome, is_as_written && !is_noted, Known::Perhaps)?;
@@ -224,8 +245,7 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
 
 /// Adds what Slurm says of the end of a job, and what the job printed where no supervisor had it.
 fn by_job(ending: Ending, entry: &Entry, placed: &Placed, now: UnixSeconds) -> Ending {
-    let was_taken = !entry.supervisor().is_ok_and(|taken| taken.is_none());
-    let ending = ending.or_by_job(placed.end, was_taken, now);
+    let ending = ending.or_by_job(placed.end, was_taken(entry), now);
     match ending.reason {
         Some(reason) if ending.status == Status::LaunchFailed => {
             Ending { reason: Some(format!("{reason}{}", said_by_job(entry))), ..ending }
@@ -268,6 +288,8 @@ pub fn outcome_left_behind(
     let summary = outcome.output.take();
     // It lies about itself alone.
     outcome.agent.clone_from(&manifest.command.agent);
+    // Another run may be kept away from this node.
+    outcome.job = atomic_file::unless_damaged(entry.supervisor_on_node())?.and_then(|taken| taken.job);
     outcome.set_said(summary, &manifest.command, &Workbench::of(home, entry.id()));
     let was_false = believe_only(&mut outcome, manifest.verify.is_some(), verification.as_ref());
     Ok(Some((outcome, !was_false)))

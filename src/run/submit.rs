@@ -94,7 +94,7 @@ pub fn submit_check(context: &Context, entry: &Entry, order: &JobOrder, node: &s
         output: &entry.file(CHECK_OUTPUT),
         directory: context.home.root(),
         resources: &Resources { partition: order.resources.partition.clone(), ..CHECK_RESOURCES },
-        arguments: &context.config.slurm_args,
+        arguments: &for_checks(&context.config.slurm_args),
         node: Some(node),
         excluded: &[],
         minutes: CHECK_MINUTES,
@@ -105,9 +105,17 @@ pub fn submit_check(context: &Context, entry: &Entry, order: &JobOrder, node: &s
     }
 }
 
-/// Returns how long ago a check was submitted last; `None` if none was.
+/// Returns those of a person's arguments that a check needs: the others may keep it waiting.
+fn for_checks(arguments: &[String]) -> Vec<String> {
+    const NEEDED: [&str; 3] = ["--account", "--qos", "--reservation"];
+    let is_needed = |argument: &&String| NEEDED.iter().any(|needed| argument.starts_with(needed));
+    arguments.iter().filter(is_needed).cloned().collect()
+}
+
+/// Returns how long ago a check was submitted last; `None` if none was. A file server's clock may be ahead.
 pub fn submitted_check(entry: &Entry) -> Option<Duration> {
-    entry.file(CHECK_SCRIPT).metadata().ok()?.modified().ok()?.elapsed().ok()
+    let submitted = entry.file(CHECK_SCRIPT).metadata().ok()?.modified().ok()?;
+    Some(submitted.elapsed().unwrap_or_default())
 }
 
 /// Returns the words of a hidden command of ours about a run, for a node.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
+use super::job;
 use crate::clock::Moment;
 use crate::home::Home;
 use crate::home::config::Config;
@@ -28,11 +29,16 @@ pub fn check_left(root: PathBuf, id: &RunId) -> anyhow::Result<()> {
     let config = Config::load(&home.config_file()).unwrap_or_default();
     let context = Context::of_supervisor(home, config, Program::current().context("the program cannot be found")?);
     let entry = Entry::of(&context.home, id);
+    let node = job::of_this_process()?.node;
+    let taken = entry.supervisor_on_node()?.and_then(|taken| taken.job);
+    if taken.as_ref().is_none_or(|job| job.node != node) {
+        bail!("cannot judge the run {id} here: it was on another node");
+    }
     loop {
         let Some(assessment) = judge_on_node(&context, entry.clone(), JUDGE_TIMEOUT) else { return Ok(()) };
         match (assessment.liveness, assessment.manifest) {
             (Liveness::Dead, _) => {
-                let gone = Gone { machine: Machine::this(), at: Moment::now() };
+                let gone = Gone { machine: Machine::this(), at: Moment::now(), has_outcome: false };
                 return Ok(entry.set_gone(&gone)?);
             }
             (Liveness::Unsupervised(_), Ok(manifest)) => {

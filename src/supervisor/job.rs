@@ -30,12 +30,18 @@ fn is_of_job(name: &str) -> bool {
     name.starts_with("SLURM_") || name == "TMPDIR" || DEVICES.contains(&name)
 }
 
+/// Whether a variable means something only on the machine that triggered the run.
+fn is_of_login_machine(name: &str) -> bool {
+    ["TMPDIR", "SSH_AUTH_SOCK", "SSH_AGENT_PID", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"].contains(&name)
+}
+
 /// Adds what the agent inherits of the job to the environment that its trigger wrote down.
 ///
 /// # Errors
 /// That cannot be read or written.
 pub(super) fn pass_on_environment(entry: &Entry) -> anyhow::Result<()> {
     let mut environment_of_run = entry.environment()?;
+    environment_of_run.inherited.retain(|name, _| !is_of_login_machine(&name.to_string()));
     let of_job = environment().into_iter().filter(|(name, _): &(EnvName, _)| is_of_job(&name.to_string()));
     environment_of_run.inherited.extend(of_job);
     Ok(atomic_file::replace_json_unsynced(&entry.file("env.json"), &environment_of_run)?)

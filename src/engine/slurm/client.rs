@@ -27,6 +27,9 @@ pub enum ClientError {
     /// It failed, and what it said.
     #[error("{program} failed{said}")]
     Failed { program: &'static str, said: String },
+    /// The host lets us ignore how our children end, so that nobody knows whether this is its whole answer.
+    #[error("how {program} ended is not known")]
+    Untold { program: &'static str, printed: String },
     #[error("cannot run {program}: {error}")]
     NotRun { program: &'static str, error: String },
 }
@@ -40,8 +43,7 @@ pub(super) fn command(program: &'static str) -> Result<Command, ClientError> {
     let mut command = Command::new(found.map_err(|_| ClientError::Missing(program))?);
     let is_kept = |name: &OsString| name.to_str().is_some_and(|name| KEPT.contains(&name));
     let kept = std::env::vars_os().filter(|(name, _)| is_kept(name));
-    // Times as seconds since 1970, whatever the zone.
-    command.env_clear().envs(kept).env("SLURM_TIME_FORMAT", "%s");
+    command.env_clear().envs(kept);
     Ok(command)
 }
 
@@ -52,6 +54,9 @@ pub(super) fn command(program: &'static str) -> Result<Command, ClientError> {
 pub(super) fn run(program: &'static str, command: &mut Command, deadline: Instant) -> Result<String, ClientError> {
     match bounded_command::run(command, deadline) {
         Ok(finished) if finished.succeeded == Some(true) => Ok(String::from_utf8_lossy(&finished.stdout).into_owned()),
+        Ok(finished) if finished.succeeded.is_none() => {
+            Err(ClientError::Untold { program, printed: String::from_utf8_lossy(&finished.stdout).into_owned() })
+        }
         Ok(finished) => {
             let said = String::from_utf8_lossy(&finished.stderr);
             let said = saying(said.trim(), SHOWN_CHARS);

@@ -1,9 +1,11 @@
 //! What Slurm says of a job.
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::UnixSeconds;
 
 /// One job, as `squeue` showed it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     /// A hint for commands: after a crash of the controller, another job may have it.
     pub id: String,
@@ -20,7 +22,8 @@ pub struct Job {
 }
 
 /// What follows from a job's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum JobState {
     /// Nothing of it has started, or Slurm will start it again.
     Waiting,
@@ -33,7 +36,8 @@ pub enum JobState {
 }
 
 /// How a job ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum JobEnd {
     Completed,
     Failed,
@@ -64,17 +68,17 @@ impl JobState {
     }
 }
 
-/// The fields of a line that [`Job::of_line`] reads; the last two are free text of the job's owner.
-pub(super) const FORMAT: &str = "%i|%T|%N|%P|%e|%r|%k|%j";
+/// The fields of a line that [`Job::of_line`] reads. Name and comment are the owner's, and ours hold no bar; the reason may hold anything.
+pub(super) const FORMAT: &str = "%j|%k|%i|%T|%N|%P|%e|%r";
 
 impl Job {
     /// Reads a line of `squeue`, and returns the job with its comment and its name; `None` if it is not of that form, as
     /// where a name of the user's contains a line break.
     pub(super) fn of_line(line: &str) -> Option<(Self, &str, &str)> {
-        let mut fields = line.splitn(7, '|');
+        let mut fields = line.splitn(8, '|');
         let mut next = || fields.next();
-        let (id, state, node, partition, ended, reason) = (next()?, next()?, next()?, next()?, next()?, next()?);
-        let (comment, name) = next()?.rsplit_once('|')?;
+        let (name, comment, id, state) = (next()?, next()?, next()?, next()?);
+        let (node, partition, ended, reason) = (next()?, next()?, next()?, next()?);
         let over = JobState::of(state);
         let ended_at = ended.parse().ok().map(UnixSeconds).filter(|_| matches!(over, JobState::Over(_)));
         let job = Self {
@@ -97,7 +101,9 @@ impl Job {
             "Resources" => "waits in Slurm's queue for free resources",
             "Dependency" => "waits in Slurm's queue for another job",
             "BeginTime" => "waits in Slurm's queue until its begin time",
-            "JobHeldUser" | "JobHeldAdmin" => "is held in Slurm's queue; release it with scontrol release",
+            "JobHeldUser" | "JobHeldAdmin" => {
+                return format!("is held in Slurm's queue; release it with scontrol release {}", self.id);
+            }
             "PartitionDown" | "PartitionInactive" => "waits in Slurm's queue: its partition is down",
             "PartitionTimeLimit" => {
                 "waits in Slurm's queue and will not start: its max_runtime_secs is longer than its partition allows"
@@ -117,7 +123,7 @@ impl Job {
 impl Job {
     /// Makes a job on the node `n1`.
     pub(crate) fn example(id: &str, state: &str) -> Self {
-        let line = format!("{id}|{state}|n1|main|100|None|token|moadim-a-1");
+        let line = format!("moadim-a-1|token|{id}|{state}|n1|main|100|None");
         Self::of_line(&line).unwrap().0
     }
 }
@@ -128,15 +134,15 @@ mod tests {
 
     #[test]
     fn a_line_is_read_whatever_its_owner_wrote() {
-        let line = "12|PENDING||main|N/A|Resources|a|b|moadim-x-1";
+        let line = "moadim-x-1|t|12|PENDING||main|N/A|Resources";
         let (job, comment, name) = Job::of_line(line).unwrap();
         assert_eq!((job.id.as_str(), job.state, job.ended_at), ("12", JobState::Waiting, None));
-        assert_eq!((comment, name), ("a|b", "moadim-x-1"));
+        assert_eq!((comment, name), ("t", "moadim-x-1"));
         assert!(job.waits_because().contains("free resources"));
-        let (job, ..) = Job::of_line("7|TIMEOUT|node1|gpu|1795844444|TimeLimit|t|n").unwrap();
+        let (job, ..) = Job::of_line("n|t|7|TIMEOUT|node1|gpu|1795844444|of a | plugin").unwrap();
         assert_eq!((job.state, job.ended_at), (JobState::Over(JobEnd::TimedOut), Some(UnixSeconds(1_795_844_444))));
-        assert_eq!((job.node.as_str(), job.partition.as_str()), ("node1", "gpu"));
-        for broken in ["", "12", "12|RUNNING|n", "rest of a name"] {
+        assert_eq!((job.node.as_str(), job.partition.as_str(), job.reason.as_str()), ("node1", "gpu", "of a | plugin"));
+        for broken in ["", "12", "n|t|12|RUNNING|n", "rest of a name"] {
             assert_eq!(Job::of_line(broken), None, "{broken}");
         }
     }

@@ -50,12 +50,12 @@ mod tests {
 
     #[test]
     fn a_job_is_found_by_name_and_token_together() {
-        let listed = "1|RUNNING|n1|main|N/A|None|secret|moadim-a-1\n\
-                      2|PENDING||main|N/A|Priority|secret|moadim-a-1\n\
-                      3|RUNNING|n1|main|N/A|None|other|moadim-a-1\n\
+        let listed = "moadim-a-1|secret|1|RUNNING|n1|main|N/A|None\n\
+                      moadim-a-1|secret|2|PENDING||main|N/A|Priority\n\
+                      moadim-a-1|other|3|RUNNING|n1|main|N/A|None\n\
                       broken\n\
-                      4|RUNNING|n1|main|N/A|None||moadim-a-1\n\
-                      5|RUNNING|n1|main|N/A|None|secret|somebody-else\n";
+                      moadim-a-1||4|RUNNING|n1|main|N/A|None\n\
+                      somebody|else|secret|5|RUNNING|n1|main|N/A|None\n";
         let jobs = Jobs::of_output(listed);
         let ids = |name: &str, token| jobs.of(name, token).iter().map(|job| job.id.clone()).collect::<Vec<_>>();
         assert_eq!(ids("moadim-a-1", "secret"), ["1", "2"]);

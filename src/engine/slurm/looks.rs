@@ -1,4 +1,4 @@
-//! What Slurm last answered, shared by all calls of a process: a cluster with many users should not be asked for each of them.
+//! What Slurm last answered, shared by all calls of a process, so that a busy controller is asked once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::jobs::Jobs;
 use super::survey::Surveys;
+use crate::clock::UnixSeconds;
 
 /// How old a look may be that a call uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,17 +23,24 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(10);
 /// One look at all jobs of the user.
 #[derive(Debug, Clone)]
 pub struct Look {
+    /// When it was asked: what was submitted later may be missing.
     at: Instant,
+    asked_at: UnixSeconds,
+    answered: Instant,
     /// What was seen, or why nothing was.
     pub answer: Result<Arc<Jobs>, String>,
 }
 
 impl Look {
+    fn of(at: Instant, asked_at: UnixSeconds, answer: Result<Arc<Jobs>, String>) -> Self {
+        Self { at, asked_at, answered: Instant::now(), answer }
+    }
+
     fn is_fresh(&self, freshness: Freshness) -> bool {
         match freshness {
             Freshness::Known => true,
-            Freshness::Within(age) if self.answer.is_ok() => self.at.elapsed() <= age,
-            Freshness::Within(age) => self.at.elapsed() <= age.max(PAUSE_AFTER_FAILURE),
+            Freshness::Within(age) if self.answer.is_ok() => self.answered.elapsed() <= age,
+            Freshness::Within(age) => self.answered.elapsed() <= age.max(PAUSE_AFTER_FAILURE),
         }
     }
 }
@@ -65,7 +73,8 @@ impl Looks {
     ) -> Result<Look, String> {
         const NOT_ASKED: &str = "Slurm was not asked yet";
         let mut state = self.lock();
-        if state.is_asking && freshness != Freshness::Known {
+        let is_fresh = |state: &State| state.look.as_ref().is_some_and(|look| look.is_fresh(freshness));
+        if state.is_asking && freshness != Freshness::Known && !is_fresh(&state) {
             state = self
                 .answered
                 .wait_timeout_while(state, timeout, |state| state.is_asking)
@@ -80,9 +89,8 @@ impl Looks {
         }
         drop(state);
         let asking = Asking(self);
-        // What is submitted meanwhile may be missing in the answer.
-        let at = Instant::now();
-        let look = Look { at, answer: ask().map(Arc::new) };
+        let (at, asked_at) = (Instant::now(), UnixSeconds::now());
+        let look = Look::of(at, asked_at, ask().map(Arc::new));
         self.lock().look = Some(look.clone());
         drop(asking);
         Ok(look)
@@ -90,11 +98,14 @@ impl Looks {
 
     /// Notes that Slurm did not answer another question: the next to ask would wait in vain.
     pub(super) fn did_not_answer(&self, cause: &str) {
-        self.lock().look = Some(Look { at: Instant::now(), answer: Err(cause.to_owned()) });
+        self.lock().look = Some(Look::of(Instant::now(), UnixSeconds::now(), Err(cause.to_owned())));
     }
 
-    /// Returns for how long answers have lacked the job of this name, as far as this process has asked.
-    pub(super) fn absent_secs(&self, name: &str, look: &Look) -> u64 {
+    /// Returns for how long answers have lacked the job of this name, as far as this process has asked since it was submitted.
+    pub(super) fn absent_secs(&self, name: &str, look: &Look, submitted: UnixSeconds) -> u64 {
+        if look.asked_at <= submitted {
+            return 0;
+        }
         let mut state = self.lock();
         let since = *state.absent_since.entry(name.to_owned()).or_insert(look.at);
         look.at.saturating_duration_since(since).as_secs()
@@ -161,12 +172,18 @@ mod tests {
     }
 
     #[test]
-    fn absence_counts_from_the_first_answer_without_the_run() {
+    fn absence_counts_from_the_first_answer_without_the_run_that_was_asked_for_since_its_submission() {
         let looks = Looks::default();
-        let first = Look { at: Instant::now(), answer: Ok(Arc::default()) };
-        let later = Look { at: first.at + Duration::from_secs(61), ..first.clone() };
-        assert_eq!((looks.absent_secs("t", &first), looks.absent_secs("t", &later)), (0, 61));
-        looks.was_seen("t");
-        assert_eq!(looks.absent_secs("t", &later), 0);
+        let look = |secs, asked_at| {
+            let at = Instant::now() + Duration::from_secs(secs);
+            Look { at, ..Look::of(at, UnixSeconds(asked_at), Ok(Arc::default())) }
+        };
+        let submitted = UnixSeconds(1_000);
+        assert_eq!(looks.absent_secs("n", &look(0, 1_000), submitted), 0, "it may have been asked before");
+        assert_eq!(looks.absent_secs("n", &look(100, 1_100), submitted), 0, "the first that counts");
+        let later = looks.absent_secs("n", &look(161, 1_161), submitted);
+        assert!((60..=61).contains(&later), "{later}");
+        looks.was_seen("n");
+        assert_eq!(looks.absent_secs("n", &look(161, 1_161), submitted), 0);
     }
 }

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::quote::shell_word;
 
@@ -66,17 +67,26 @@ impl Slurm {
     /// # Errors
     /// Nothing was ever seen, and nobody may wait for it.
     pub fn look(&self, freshness: Freshness) -> Result<Look, String> {
-        self.looks.get(freshness, ANSWER_TIMEOUT, ask)
+        self.look_until(freshness, Instant::now() + ANSWER_TIMEOUT)
     }
 
-    /// Says what a look shows of the run whose jobs have this name and token.
-    pub fn seen(&self, look: &Result<Look, String>, name: &str, token: &str) -> Seen {
+    /// Does the same, and waits until the deadline at most.
+    ///
+    /// # Errors
+    /// As of [`Slurm::look`].
+    pub fn look_until(&self, freshness: Freshness, deadline: Instant) -> Result<Look, String> {
+        let deadline = deadline.min(Instant::now() + ANSWER_TIMEOUT);
+        self.looks.get(freshness, deadline.saturating_duration_since(Instant::now()), || ask(deadline))
+    }
+
+    /// Says what a look shows of the run whose jobs have this name and token, and that was submitted then.
+    pub fn seen(&self, look: &Result<Look, String>, name: &str, token: &str, submitted: UnixSeconds) -> Seen {
         let found = match look {
             Ok(Look { answer: Ok(jobs), .. }) => jobs.of(name, token),
             Ok(Look { answer: Err(cause), .. }) | Err(cause) => return Seen::NoAnswer(cause.clone()),
         };
         match (found, look) {
-            ([], Ok(look)) => Seen::Absent { for_secs: self.looks.absent_secs(name, look) },
+            ([], Ok(look)) => Seen::Absent { for_secs: self.looks.absent_secs(name, look, submitted) },
             _ => {
                 self.looks.was_seen(name);
                 Seen::Jobs(found.to_vec())
@@ -84,30 +94,16 @@ impl Slurm {
         }
     }
 
-    /// Asks which of these nodes answer their controller.
+    /// Asks which of these nodes answer their controller, until the deadline.
     ///
     /// # Errors
     /// Slurm does not answer.
-    pub fn answering(&self, nodes: &[&str]) -> Result<HashMap<String, bool>, ClientError> {
-        if nodes.is_empty() {
-            return Ok(HashMap::new());
-        }
+    pub fn answering(&self, nodes: &[&str], deadline: Instant) -> Result<HashMap<String, bool>, ClientError> {
         let mut command = client::command("sinfo")?;
-        command.args(["-h", "-N", "-o", "%N|%T", "-n", &nodes.join(",")]);
-        let printed = client::run("sinfo", &mut command, Instant::now() + ANSWER_TIMEOUT)?;
+        command.args(["-h", "-a", "-N", "-o", "%N|%T", "-n", &nodes.join(",")]);
+        let printed = client::run("sinfo", &mut command, deadline.min(Instant::now() + ANSWER_TIMEOUT))?;
         let states = printed.lines().filter_map(|line| line.split_once('|'));
         Ok(states.map(|(node, state)| (node.to_owned(), answers(state))).collect())
-    }
-
-    /// Returns whether Slurm finds every process of a job, however it tries to escape.
-    ///
-    /// # Errors
-    /// Slurm does not answer.
-    pub fn tracks_by_cgroup(&self) -> Result<bool, ClientError> {
-        let mut command = client::command("scontrol")?;
-        command.args(["show", "config"]);
-        let printed = client::run("scontrol", &mut command, Instant::now() + ANSWER_TIMEOUT)?;
-        Ok(survey::setting_in(&printed, "ProctrackType").is_some_and(|value| value == survey::CGROUP_TRACKING))
     }
 
     /// Returns how the cluster is set up, as this process last saw it or asks for it now.
@@ -122,6 +118,14 @@ impl Slurm {
     pub fn missing_programs(&self) -> Vec<&'static str> {
         const NEEDED: [&str; 5] = ["sbatch", "squeue", "scontrol", "scancel", "sinfo"];
         NEEDED.into_iter().filter(|program| client::command(program).is_err()).collect()
+    }
+
+    /// Takes the jobs of this name that wait out of the queue.
+    ///
+    /// # Errors
+    /// Slurm does not answer.
+    pub fn withdraw(&self, name: &str) -> Result<(), ClientError> {
+        cancel(&["--me", "--state=PENDING", "--name", name])
     }
 
     /// Sends TERM to the supervisor of a job alone.
@@ -171,11 +175,12 @@ fn cancel(arguments: &[&str]) -> Result<(), ClientError> {
 }
 
 /// Asks for all jobs of this user, in every state.
-fn ask() -> Result<Jobs, String> {
+fn ask(deadline: Instant) -> Result<Jobs, String> {
     let asked = || {
         let mut command = client::command("squeue")?;
-        command.args(["-h", "--me", "-t", "all", "-o", job::FORMAT]);
-        client::run("squeue", &mut command, Instant::now() + ANSWER_TIMEOUT)
+        // Also in partitions that are hidden; the oldest first; and times as seconds since 1970, whatever the zone.
+        command.args(["-h", "--me", "-a", "-t", "all", "-S", "i", "-o", job::FORMAT]).env("SLURM_TIME_FORMAT", "%s");
+        client::run("squeue", &mut command, deadline)
     };
     asked().map(|printed| Jobs::of_output(&printed)).map_err(|error| error.to_string())
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::client::{self, ClientError};
+use crate::home::atomic_file;
 use crate::quote::shell_word;
 use crate::routine::resources::Resources;
 
@@ -89,8 +90,12 @@ impl Submission<'_> {
 
     /// Submits it.
     pub(super) fn submit(&self, deadline: Instant) -> Submitted {
-        if let Err(error) = std::fs::write(self.script, self.script()) {
-            return Submitted::Refused(format!("cannot write {}: {error}", self.script.display()));
+        // Never through what something else put in its place.
+        if let Err(error) = atomic_file::write(self.script, self.script().as_bytes()) {
+            return Submitted::Refused(error.to_string());
+        }
+        if Instant::now() >= deadline {
+            return Submitted::Refused("preparing its submission took too long; try again".to_owned());
         }
         let mut command = match client::command("sbatch") {
             Ok(command) => command,
@@ -110,10 +115,19 @@ fn literal(path: &Path) -> String {
 /// finds no entry any more.
 fn classify(answer: Result<String, ClientError>) -> Submitted {
     /// What `sbatch` says when it did not hear the controller's answer.
-    const UNHEARD: [&str; 6] =
-        ["timed out", "Unable to contact", "Connection", "connection", "communication", "Zero Bytes"];
+    const UNHEARD: [&str; 9] = [
+        "timed out",
+        "Unable to contact",
+        "onnection",
+        "ommunication",
+        "Zero Bytes",
+        "send",
+        "receive",
+        "Unexpected message",
+        "standby",
+    ];
     match answer {
-        Ok(printed) => {
+        Ok(printed) | Err(ClientError::Untold { printed, .. }) => {
             // On a federation the cluster's name follows.
             let id = printed.trim().lines().last().unwrap_or_default().split(';').next().unwrap_or_default();
             if !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -126,7 +140,8 @@ fn classify(answer: Result<String, ClientError>) -> Submitted {
         Err(error @ ClientError::TimedOut(_)) => Submitted::Unsure(error.to_string()),
         Err(error @ ClientError::Failed { .. }) => {
             let said = error.to_string();
-            if UNHEARD.iter().any(|words| said.contains(words)) {
+            // What a signal ended says nothing.
+            if !said.contains("error:") || UNHEARD.iter().any(|words| said.contains(words)) {
                 Submitted::Unsure(said)
             } else {
                 Submitted::Refused(said)
@@ -173,7 +188,8 @@ mod tests {
 
     #[test]
     fn only_a_clear_word_is_a_refusal() {
-        let failed = |said: &str| Err(ClientError::Failed { program: "sbatch", said: format!(": {said}") });
+        let failed =
+            |said: &str| Err(ClientError::Failed { program: "sbatch", said: format!(": sbatch: error: {said}") });
         assert_eq!(classify(Ok("17\n".to_owned())), Submitted::Taken("17".to_owned()));
         assert_eq!(classify(Ok("17;cluster\n".to_owned())), Submitted::Taken("17".to_owned()));
         assert!(matches!(classify(Ok(String::new())), Submitted::Unsure(_)));
@@ -185,6 +201,10 @@ mod tests {
         ] {
             assert!(matches!(classify(failed(unheard)), Submitted::Unsure(_)), "{unheard}");
         }
+        let ended = Err(ClientError::Failed { program: "sbatch", said: String::new() });
+        assert!(matches!(classify(ended), Submitted::Unsure(_)), "by a signal");
+        let untold = Err(ClientError::Untold { program: "sbatch", printed: "18\n".to_owned() });
+        assert_eq!(classify(untold), Submitted::Taken("18".to_owned()));
         let refused = failed("Batch job submission failed: Invalid partition name specified");
         assert!(matches!(classify(refused), Submitted::Refused(said) if said.contains("Invalid partition")));
         assert!(matches!(classify(Err(ClientError::Missing("sbatch"))), Submitted::Refused(_)));

@@ -42,10 +42,10 @@ impl Survey {
 }
 
 /// The tracking that finds every process.
-pub(super) const CGROUP_TRACKING: &str = "proctrack/cgroup";
+const CGROUP_TRACKING: &str = "proctrack/cgroup";
 
 /// Returns the value of a setting in what `scontrol show config` printed.
-pub(super) fn setting_in(config: &str, name: &str) -> Option<String> {
+fn setting_in(config: &str, name: &str) -> Option<String> {
     let value = |line: &str| {
         let (key, value) = line.split_once('=')?;
         (key.trim() == name).then(|| value.trim().to_owned())

@@ -9,7 +9,7 @@ use crate::clock::{HumanDuration, UnixSeconds};
 pub enum Seen {
     /// It did not answer, and why.
     NoAnswer(String),
-    /// It answered, and knows of none, since so many seconds.
+    /// It has answered for so many seconds that it knows of none.
     Absent { for_secs: u64 },
     /// It knows these, oldest first.
     Jobs(Vec<Job>),
@@ -54,7 +54,7 @@ pub struct Facts<'a> {
     /// The job and the node of the supervisor that took it, if one did.
     pub taken: Option<(&'a str, &'a str)>,
     pub seen: &'a Seen,
-    /// That node; of no interest before.
+    /// That node; irrelevant before.
     pub node: Node,
     /// Whether Slurm finds every process of a job.
     pub tracks_by_cgroup: bool,
@@ -71,8 +71,8 @@ pub enum Verdict {
     Queued(String),
     /// Its job is alive. In words, where.
     Alive(String),
-    /// Nothing of it is left. How its job ended, as far as that is known.
-    Gone(Option<JobEnd>),
+    /// Nothing of it is left.
+    Gone,
     /// Nothing certain is known before its node was asked, by a job of ours.
     NeedsCheck { node: String },
     /// Nothing certain is known, and why.
@@ -96,7 +96,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
 fn untaken(facts: &Facts<'_>) -> Verdict {
     let jobs = match facts.seen {
         Seen::NoAnswer(cause) => return Verdict::Unknown(cause.clone()),
-        Seen::Absent { for_secs } if *for_secs >= SETTLING_SECS => return Verdict::Gone(None),
+        Seen::Absent { for_secs } if *for_secs >= SETTLING_SECS => return Verdict::Gone,
         Seen::Absent { .. } => {
             return Verdict::Queued("waits for Slurm to confirm its job".to_owned());
         }
@@ -107,13 +107,13 @@ fn untaken(facts: &Facts<'_>) -> Verdict {
         return match job.state {
             JobState::Waiting => Verdict::Queued(job.waits_because()),
             JobState::Unclear => Verdict::Unknown(format!("Slurm says that its job {} is {}", job.id, job.state_name)),
-            _ => Verdict::Queued(format!("starts on {} (job {})", job.node, job.id)),
+            _ => Verdict::Queued(format!("is {} on {} (job {})", job.state_name.to_lowercase(), job.node, job.id)),
         };
     }
     let settled = |job: &Job| job.node.is_empty() || is_settled(job, facts.now);
     match jobs.iter().rev().find(|job| !settled(job)) {
-        Some(job) => Verdict::Queued(format!("has ended on {}; its records are waited for", job.node)),
-        None => Verdict::Gone(jobs.last().and_then(end_of)),
+        Some(job) => Verdict::Queued(format!("has ended on {}; waiting for its records", job.node)),
+        None => Verdict::Gone,
     }
 }
 
@@ -132,21 +132,25 @@ fn taken(facts: &Facts<'_>, id: &str, node: &str) -> Verdict {
             _ => Verdict::Alive(format!("its job {id} is {} on {node}", job.state_name.to_lowercase())),
         };
     };
-    // It was started a second time, elsewhere: that says nothing of the first.
-    let is_another = job.node != node;
-    if end == JobEnd::NodeFailed || is_another {
+    if job.node != node {
+        return unless_checked(facts, node, &format!("its job {id} was started again on {}", job.node));
+    }
+    if end == JobEnd::NodeFailed {
         let failed_secs = job.ended_at.map_or(0, |ended| ended.age_secs_at(facts.now));
+        // One that answers was not powered off.
         let is_fenced = facts.fenced_secs.is_some_and(|fenced| failed_secs > fenced);
-        if end == JobEnd::NodeFailed && !is_another && is_fenced {
-            return Verdict::Gone(Some(end));
-        }
-        return unless_checked(facts, node, &format!("its node {node} failed"));
+        return match facts.node {
+            Node::Silent if is_fenced => Verdict::Gone,
+            _ => unless_checked(facts, node, "its node failed"),
+        };
     }
     if !is_settled(job, facts.now) {
-        return Verdict::Alive(format!("its job {id} has ended on {node}; its records are waited for"));
+        return Verdict::Alive(format!("its job {id} has ended on {node}; waiting for its records"));
     }
+    // A job that Slurm wanted to end may be over only because its node did not answer.
+    let ended_by_itself = matches!(end, JobEnd::Completed | JobEnd::Failed | JobEnd::OutOfMemory);
     match facts.node {
-        Node::Answers if facts.tracks_by_cgroup => Verdict::Gone(Some(end)),
+        Node::Answers if facts.tracks_by_cgroup && ended_by_itself => Verdict::Gone,
         _ => unless_checked(facts, node, &format!("its job {id} has ended without a record")),
     }
 }
@@ -157,13 +161,6 @@ fn unless_checked(facts: &Facts<'_>, node: &str, because: &str) -> Verdict {
         (Node::Silent, _) => Verdict::Unknown(format!("{because}, and {node} does not answer")),
         (Node::Answers, Check::Pending(what)) => Verdict::Unknown(format!("{because}; a check on {node} {what}")),
         (Node::Answers, Check::None | Check::Failed) => Verdict::NeedsCheck { node: node.to_owned() },
-    }
-}
-
-fn end_of(job: &Job) -> Option<JobEnd> {
-    match job.state {
-        JobState::Over(end) => Some(end),
-        _ => None,
     }
 }
 
@@ -243,25 +240,25 @@ mod tests {
                     return Ok(());
                 }
                 Seen::Absent { for_secs } => {
-                    let is_gone = matches!(verdict, Verdict::Gone(_));
-                    prop_assert_eq!(is_gone, !is_taken && *for_secs >= SETTLING_SECS, "{:?}", verdict);
+                    prop_assert_eq!(verdict == Verdict::Gone, !is_taken && *for_secs >= SETTLING_SECS, "{:?}", verdict);
                     return Ok(());
                 }
                 Seen::Jobs(jobs) => jobs,
             };
             let is_over = |job: &Job| matches!(job.state, JobState::Over(_));
-            if let Verdict::Gone(end) = &verdict {
+            if verdict == Verdict::Gone {
                 match taken {
                     None => prop_assert!(jobs.iter().all(is_over)),
                     Some((id, at)) => {
                         let own = jobs.iter().find(|job| job.id == id).expect("its own job is known");
+                        let over_secs = own.ended_at.expect("it is over").age_secs_at(now);
                         prop_assert!(is_over(own) && own.node == at);
-                        if *end == Some(JobEnd::NodeFailed) {
-                            let failed_secs = own.ended_at.unwrap().age_secs_at(now);
-                            prop_assert!(fenced_secs.is_some_and(|fenced| failed_secs > fenced));
+                        if own.state == JobState::Over(JobEnd::NodeFailed) {
+                            prop_assert!(!answers && fenced_secs.is_some_and(|fenced| over_secs > fenced));
                         } else {
-                            prop_assert!(answers && tracks_by_cgroup);
-                            prop_assert!(own.ended_at.unwrap().age_secs_at(now) >= SETTLING_SECS);
+                            prop_assert!(answers && tracks_by_cgroup && over_secs >= SETTLING_SECS);
+                            let wanted = ["CANCELLED", "TIMEOUT", "PREEMPTED"].contains(&own.state_name.as_str());
+                            prop_assert!(!wanted, "Slurm may have given up on it");
                         }
                     }
                 }
@@ -293,7 +290,9 @@ mod tests {
         let answers = Facts { node: Node::Answers, ..facts.clone() };
         assert_eq!(decide(&answers), Verdict::NeedsCheck { node: "n1".to_owned() });
         let fenced = Facts { fenced_secs: Some(600), ..facts };
-        assert_eq!(decide(&fenced), Verdict::Gone(Some(JobEnd::NodeFailed)));
+        assert_eq!(decide(&fenced), Verdict::Gone);
+        let back = Facts { node: Node::Answers, ..fenced };
+        assert_eq!(decide(&back), Verdict::NeedsCheck { node: "n1".to_owned() });
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What a person may write in `config.toml` for `sbatch`.
 
 /// Options that are set for each run, and those that would make a job of another kind.
-const OURS: [&str; 22] = [
+const OURS: [&str; 30] = [
     "array",
+    "begin",
     "chdir",
     "clusters",
     "comment",
@@ -10,8 +11,12 @@ const OURS: [&str; 22] = [
     "error",
     "export",
     "export-file",
+    "get-user-env",
+    "help",
+    "hold",
     "input",
     "job-name",
+    "no-kill",
     "no-requeue",
     "ntasks",
     "open-mode",
@@ -23,6 +28,9 @@ const OURS: [&str; 22] = [
     "signal",
     "test-only",
     "time",
+    "usage",
+    "version",
+    "wait",
     "wrap",
 ];
 

@@ -299,7 +299,7 @@ fn rule_2_a_run_that_slurm_placed_is_judged_by_its_lock_its_records_and_slurm() 
     taken.machine.machine_id.push('x');
     fixture.entry.take(&taken).unwrap();
     assert!(matches!(liveness(), Liveness::Unknown(_)), "its process is seen only there");
-    fixture.entry.set_gone(&Gone { machine: taken.machine, at: Moment::now() }).unwrap();
+    fixture.entry.set_gone(&Gone { machine: taken.machine, at: Moment::now(), has_outcome: false }).unwrap();
     assert_eq!(liveness(), Liveness::Dead);
     let owner = FileLock::try_existing(&fixture.entry.file(LOCK), Mode::Shared).unwrap();
     assert_eq!(liveness(), Liveness::Owned, "whatever is attested");

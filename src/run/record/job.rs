@@ -66,4 +66,6 @@ impl SlurmJob {
 pub struct Gone {
     pub machine: Machine,
     pub at: Moment,
+    /// Whether its writer also wrote the outcome, which another machine may see later.
+    pub has_outcome: bool,
 }
