@@ -70,6 +70,8 @@ fn a_run_waits_in_the_queue_and_says_why_and_its_bound_does_not_count() {
     assert_says(&text(&seen["status_reason"]), &["max_queue_secs", "2 s allowed"]);
     for run in [&stopped, &late] {
         wait_for_job(&cluster, run, "CANCELLED");
+        // It is shown as ended a moment before that is recorded.
+        wait_until("the entry to go", || !home.entry(run).exists());
         assert_eq!((home.raw_log(run).contains("never"), home.history(run).len()), (false, 1));
     }
     server.stop(&first);
