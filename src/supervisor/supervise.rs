@@ -17,12 +17,13 @@ use super::workbench_identity::WorkbenchIdentity;
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
 use crate::home::config::Config;
-use crate::home::lock::{FileLock, Mode};
+use crate::home::lock::{FileLock, LockError, Mode};
 use crate::process_tree::{ProcessId, become_subreaper};
 use crate::run::context::{Context, Program};
 use crate::run::end::Order;
 use crate::run::entry::{Entry, LOCK};
 use crate::run::id::RunId;
+use crate::run::job_order::is_on_slurm;
 use crate::run::record::{EndCause, EndRequest, Ending, Manifest, Started, SupervisorRecord};
 use crate::run::status::Status;
 use crate::run::this_machine::Here;
@@ -50,7 +51,7 @@ pub fn supervise(root: PathBuf, id: &RunId) -> anyhow::Result<()> {
     let home = Home::open(root)?;
     let entry = Entry::of(&home, id);
     // Before anything else: from here on the run has an owner that outlives its trigger.
-    let _lock = FileLock::try_existing(&entry.file(LOCK), Mode::Shared)?;
+    let _lock = own(&entry)?;
     let manifest = entry.manifest()?;
     let Some(taken) = take(&home, &entry, &manifest)? else { return Ok(()) };
     if taken.job.is_some() {
@@ -62,6 +63,23 @@ pub fn supervise(root: PathBuf, id: &RunId) -> anyhow::Result<()> {
     });
     let context = Context::of_supervisor(home, config, Program::current().context(NOT_SET_UP)?);
     Supervisor::new(context, entry, manifest, taken, wake).run()
+}
+
+/// How long those are waited for who judge a run that waits on Slurm.
+const JUDGES_PATIENCE: Duration = Duration::from_secs(60);
+const JUDGES_PAUSE: Duration = Duration::from_millis(10);
+
+/// Takes our share of a run's lock. A trigger keeps judges away until then, and in a queue nobody does: there each look at the run
+/// holds its lock for a moment.
+fn own(entry: &Entry) -> anyhow::Result<FileLock> {
+    let patience = if is_on_slurm(entry) { JUDGES_PATIENCE } else { Duration::ZERO };
+    let until = Instant::now() + patience;
+    loop {
+        match FileLock::try_existing(&entry.file(LOCK), Mode::Shared) {
+            Err(LockError::Held { .. }) if Instant::now() < until => std::thread::sleep(JUDGES_PAUSE),
+            lock => return Ok(lock?),
+        }
+    }
 }
 
 /// Takes the run, which one supervisor does. `None` if another has it and Slurm merely started the job a second time.
