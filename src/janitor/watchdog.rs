@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::PassError;
 use super::report::{Failed, Killed};
 use crate::clock::{Moment, UnixSeconds};
-use crate::engine::slurm::{check_job_name, exceeded_max_queue};
+use crate::engine::slurm::{Freshness, Job, JobState, check_job_name, exceeded_max_queue, run_job_name};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::process_tree::{Cookie, names};
@@ -166,7 +166,7 @@ pub fn pass(context: &Context, only: Option<&Slug>) -> Result<WatchReport, PassE
     claim::remove_stale(&context.home, UnixSeconds::now())?;
     context.unwritten_ends.write(&context.home);
     let mut report = WatchReport::default();
-    let (mut hung, mut dead) = (Vec::new(), Vec::new());
+    let (mut hung, mut dead, mut ending) = (Vec::new(), Vec::new(), Vec::new());
     let mut checks_left = CHECKS_PER_PASS;
     for (assessment, action) in look(context, only)? {
         if let Some(job) = &assessment.placed.unnoted_end {
@@ -183,7 +183,10 @@ pub fn pass(context: &Context, only: Option<&Slug>) -> Result<WatchReport, PassE
             Action::End(cause, reason) => {
                 hung.push((assessment.entry.id().clone(), Order { cause, reason, by: "watchdog".to_owned() }));
             }
-            Action::Record => dead.push(assessment.entry),
+            Action::Record => {
+                ending.extend(ending_job(&assessment));
+                dead.push(assessment.entry);
+            }
         }
     }
     let ends = std::thread::scope(|scope| {
@@ -193,6 +196,7 @@ pub fn pass(context: &Context, only: Option<&Slug>) -> Result<WatchReport, PassE
             thread.map_err(|_| (run, order))
         };
         let ends: Vec<_> = hung.iter().map(|(run, order)| start((run, order))).collect();
+        await_ends_of_jobs(context, ending);
         let stop_at = Instant::now() + RECORDING_TIMEOUT;
         // A few at a time: runs that are held look to others as if they were being judged all that time.
         for some in dead.chunks(RECORDED_AT_ONCE).take_while(|_| Instant::now() < stop_at) {
@@ -216,6 +220,35 @@ pub fn pass(context: &Context, only: Option<&Slug>) -> Result<WatchReport, PassE
         }
     }
     Ok(report)
+}
+
+/// How long the end of a run's job is waited for, which Slurm hears of a moment after the run's own, and which may tell more: that it
+/// took too much memory.
+const JOB_END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The pause between two looks for it.
+const JOB_END_PAUSE: Duration = Duration::from_millis(500);
+
+/// Returns the name and the token of a dead run's job that Slurm still called alive.
+fn ending_job(assessment: &Assessment) -> Option<(String, String)> {
+    let order = assessment.manifest.as_ref().ok()?.job.as_ref()?;
+    let is_ending = assessment.placed.job.is_some() && assessment.placed.end.is_none();
+    is_ending.then(|| (run_job_name(&assessment.entry.id().to_string()), order.token.clone()))
+}
+
+/// Waits until these jobs are over, and not for long.
+fn await_ends_of_jobs(context: &Context, mut jobs: Vec<(String, String)>) {
+    let until = Instant::now() + JOB_END_TIMEOUT;
+    let is_over = |job: &Job| matches!(job.state, JobState::Over(_));
+    while !jobs.is_empty() && Instant::now() < until {
+        let Ok(Ok(seen)) = context.slurm().look(Freshness::Within(Duration::ZERO)).map(|look| look.answer) else {
+            return;
+        };
+        jobs.retain(|(name, token)| !seen.of(name, token).iter().all(is_over));
+        if !jobs.is_empty() {
+            std::thread::sleep(JOB_END_PAUSE);
+        }
+    }
 }
 
 /// After how long a check on a node that attested nothing is made again.

@@ -48,7 +48,7 @@ fn with_its_routine_nothing_escapes(home: TestHome, host: Host) {
 }
 
 /// The escapees, each with a length of its sleep that tells it from the others.
-const ESCAPEES: &str = "\
+pub const ESCAPEES: &str = "\
 sleep 301 &
 nohup sleep 302 >/dev/null 2>&1 &
 setsid sleep 303 &
@@ -63,11 +63,11 @@ sh -c 'kill -STOP $$; exec sleep 310' &
 ";
 
 /// One that cleared its environment and lost its parent: recognised as long as its supervisor lives (docs/security.md).
-const ORPHAN: &str = "env -i setsid sh -c 'sleep 311 & sleep 0.01' &\n";
+pub const ORPHAN: &str = "env -i setsid sh -c 'sleep 311 & sleep 0.01' &\n";
 
 /// What the last of them looks like before it sleeps, and while it spawns.
-const STOPPED: &str = "sh -c kill -STOP $$; exec sleep 310";
-const SPAWNED: &str = "sleep 0.31";
+pub const STOPPED: &str = "sh -c kill -STOP $$; exec sleep 310";
+pub const SPAWNED: &str = "sleep 0.31";
 
 /// What `ps` shows once all are there.
 fn expected(way: Way) -> BTreeSet<String> {

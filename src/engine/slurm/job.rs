@@ -111,8 +111,11 @@ impl Job {
             "PartitionConfig" | "PartitionNodeLimit" => {
                 "waits in Slurm's queue and will not start: no node of its partition has what it asks for"
             }
-            "ReqNodeNotAvail" => "waits in Slurm's queue: the nodes that it needs are down or reserved",
             "BadConstraints" => "waits in Slurm's queue and will not start: no node meets its constraint",
+            // Which ones may follow.
+            nodes if nodes.starts_with("ReqNodeNotAvail") || nodes.starts_with("Nodes required for job are DOWN") => {
+                "waits in Slurm's queue: the nodes that it needs are down, drained or reserved"
+            }
             other => return format!("waits in Slurm's queue ({other})"),
         };
         words.to_owned()
@@ -144,6 +147,19 @@ mod tests {
         assert_eq!((job.node.as_str(), job.partition.as_str(), job.reason.as_str()), ("node1", "gpu", "of a | plugin"));
         for broken in ["", "12", "n|t|12|RUNNING|n", "rest of a name"] {
             assert_eq!(Job::of_line(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn whatever_slurm_says_of_nodes_out_of_use_is_said_in_one_way() {
+        for reason in [
+            "ReqNodeNotAvail",
+            "ReqNodeNotAvail, UnavailableNodes:node1",
+            "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions",
+        ] {
+            let line = format!("12|PENDING||main|N/A|{reason}|t|n");
+            let (job, ..) = Job::of_line(&line).unwrap();
+            assert!(job.waits_because().contains("are down, drained or reserved"), "{reason}");
         }
     }
 

@@ -30,10 +30,9 @@ pub(super) fn copy(program: &Path, directory: &Path) -> io::Result<PathBuf> {
         make_directory(directory)?;
     }
     let temporary = directory.join(format!(".{}.tmp", random_suffix()));
-    let copied = write(program, &temporary).and_then(|()| std::fs::rename(&temporary, &path));
-    if copied.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
+    let copied = write(program, &temporary).and_then(|()| put(&temporary, &path, metadata.len()));
+    // Gone already where it was renamed.
+    let _ = std::fs::remove_file(&temporary);
     copied.map(|()| path)
 }
 
@@ -57,6 +56,17 @@ pub fn remove_unused(directory: &Path, now: UnixSeconds) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Gives a copy its name, unless another process has put a whole one there by now, which supervisors may be executing: one that is
+/// replaced cannot find its own program any more.
+fn put(temporary: &Path, path: &Path, size: u64) -> io::Result<()> {
+    match std::fs::hard_link(temporary, path) {
+        Err(_) if path.metadata().is_ok_and(|there| there.len() == size) => Ok(()),
+        // What is there is damaged, or this file system has no hard links.
+        Err(_) => std::fs::rename(temporary, path),
+        Ok(()) => Ok(()),
+    }
 }
 
 fn write(program: &Path, to: &Path) -> io::Result<()> {
@@ -90,5 +100,23 @@ mod tests {
         remove_unused(&bin, later).unwrap();
         assert!(!first.exists() && second.exists() && bin.join("other").exists());
         remove_unused(&dir.path().join("none"), later).unwrap();
+    }
+
+    #[test]
+    fn of_many_who_copy_it_at_once_none_replaces_what_another_executes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (program, bin) = (dir.path().join("program"), dir.path().join("bin"));
+        std::fs::write(&program, "one").unwrap();
+        let files: Vec<u64> = std::thread::scope(|scope| {
+            let copy = || copy(&program, &bin).unwrap().metadata().unwrap().ino();
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(copy)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(files.iter().all(|file| *file == files[0]), "{files:?}");
+        assert_eq!(std::fs::read_dir(&bin).unwrap().count(), 1);
+        // One that is damaged is replaced.
+        let path = copy(&program, &bin).unwrap();
+        std::fs::write(&path, "half of it").unwrap();
+        assert_eq!(std::fs::read_to_string(copy(&program, &bin).unwrap()).unwrap(), "one");
     }
 }

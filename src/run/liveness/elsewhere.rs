@@ -209,10 +209,11 @@ impl Known {
             _ => None,
         };
         let filled = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        // Its supervisor knows it first, and where Slurm starts the job again, the run stays there.
+        let node = self.taken.as_ref().and_then(|(_, node)| filled(node)).or_else(|| filled(&job.node));
         let shown = SlurmJob {
             id: job.id.clone(),
-            // Slurm's answer may be older than the records.
-            node: self.taken.as_ref().and_then(|(_, node)| filled(node)).or_else(|| filled(&job.node)),
+            node,
             partition: filled(&job.partition),
             state: Some(job.state_name.clone()).filter(|_| end != Some(JobEnd::Completed)),
         };
@@ -237,4 +238,39 @@ fn is_outcome_under_way(home: &Home, entry: &Entry, cookie: &Cookie, gone: &Gone
 fn taken_by(entry: &Entry) -> Result<Option<(String, String)>, String> {
     let taken = entry.supervisor_on_node().map_err(|error| error.to_string())?;
     Ok(taken.and_then(|taken| taken.job).map(|job| (job.id, job.node.unwrap_or_default())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::Home;
+
+    #[test]
+    fn a_run_is_where_its_supervisor_is_whatever_slurm_says_yet() {
+        let directory = tempfile::tempdir().unwrap();
+        let entry = Entry::of(&Home::open(directory.path().join("home")).unwrap(), &"a-1780000000".parse().unwrap());
+        let waiting = |node: &str| {
+            Seen::Jobs(vec![Job {
+                id: "7".to_owned(),
+                state: JobState::Waiting,
+                state_name: "PENDING".to_owned(),
+                node: node.to_owned(),
+                partition: "main".to_owned(),
+                reason: "None".to_owned(),
+                ended_at: None,
+            }])
+        };
+        let known = |taken: Option<(&str, &str)>, seen: Seen| Known {
+            taken: taken.map(|(job, node)| (job.to_owned(), node.to_owned())),
+            seen,
+            node: Node::Silent,
+            tracks_by_cgroup: false,
+            check: Check::None,
+            fenced_secs: None,
+        };
+        let node = |known: Known| known.placed(&entry).job.unwrap().node;
+        assert_eq!(node(known(None, waiting(""))), None);
+        assert_eq!(node(known(Some(("7", "n1")), waiting(""))).as_deref(), Some("n1"));
+        assert_eq!(node(known(Some(("7", "n1")), waiting("n2"))).as_deref(), Some("n1"));
+    }
 }

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use super::scene::{home, lines, start, submit, wait_for_job};
 use crate::harness::{Cluster, PATIENCE, Server, assert_says, text, wait_for, wait_until};
+use moadim_mcp::home::lock::{FileLock, Mode};
 use serde_json::json;
 
 #[test]
@@ -70,8 +71,9 @@ fn a_run_waits_in_the_queue_and_says_why_and_its_bound_does_not_count() {
     assert_says(&text(&seen["status_reason"]), &["max_queue_secs", "2 s allowed"]);
     for run in [&stopped, &late] {
         wait_for_job(&cluster, run, "CANCELLED");
-        wait_until("its line", || home.history(run).len() == 1);
-        assert!(!home.raw_log(run).contains("never"));
+        // It is shown as ended a moment before that is recorded.
+        wait_until("the entry to go", || !home.entry(run).exists());
+        assert_eq!((home.raw_log(run).contains("never"), home.history(run).len()), (false, 1));
     }
     server.stop(&first);
 }
@@ -141,4 +143,20 @@ fn a_server_that_dies_between_the_submission_and_its_record_loses_nothing() {
     assert!(seen["job"]["id"].is_string(), "{seen}");
     wait_until("the entry to go", || !home.entry(&run).exists());
     assert_eq!((lines(&home, "ran"), home.history(&run).len()), (1, 1));
+}
+
+#[test]
+fn a_supervisor_waits_for_those_who_look_at_its_run() {
+    let home = home("slurm_args = [\"--hold\"]\n");
+    let Some(cluster) = Cluster::start() else { return };
+    let mut server = cluster.server(&home);
+    let run = submit(&mut server, "Looked At", "echo well", json!({}));
+    let job = wait_for_job(&cluster, &run, "PENDING");
+    let path = home.entry(&run).join("lock");
+    let look = wait_for(PATIENCE, "the lock", || FileLock::try_existing(&path, Mode::Exclusive).ok());
+    cluster.run("scontrol", ["release", &job]).ok();
+    wait_until("the supervisor", || home.processes().iter().any(|one| one.command.contains("supervise")));
+    assert_eq!(cluster.job_states(&format!("moadim-{run}")), ["RUNNING"]);
+    drop(look);
+    server.wait_for_run(&run, "succeeded");
 }

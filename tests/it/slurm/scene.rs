@@ -1,6 +1,6 @@
 //! A home whose runs take place on a cluster.
 
-use crate::harness::{Cluster, PATIENCE, Server, TestHome, text, wait_for};
+use crate::harness::{Cluster, PATIENCE, Seen, Server, TestHome, text, wait_for, wait_until};
 use serde_json::{Value, json};
 
 /// Makes a home with the engine Slurm and an impatient watchdog.
@@ -39,4 +39,23 @@ pub fn wait_for_job(cluster: &Cluster, run: &str, state: &str) -> String {
 /// Returns how many lines of a file of the home's scratch directory were written: one by each agent that ran.
 pub fn lines(home: &TestHome, file: &str) -> usize {
     std::fs::read_to_string(home.scratch().join(file)).unwrap_or_default().lines().count()
+}
+
+/// Finds the supervisor of a run on its node.
+#[track_caller]
+pub fn supervisor(cluster: &Cluster, home: &TestHome, run: &str) -> Seen {
+    let record = home.json(format!("running/{run}/supervisor.json")).expect("a supervisor");
+    let node = text(&record["job"]["node"]);
+    let number = node.strip_prefix("node").unwrap().parse().unwrap();
+    let pid = record["supervisor"]["pid"].as_i64().unwrap();
+    cluster.node(number).process(home, pid).expect("its supervisor is alive")
+}
+
+/// Waits until a run is in the history, and returns its line.
+#[track_caller]
+pub fn wait_for_line(home: &TestHome, run: &str) -> Value {
+    wait_until(&format!("the end of {run}"), || !home.entry(run).exists());
+    let lines = home.history(run);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    lines[0].clone()
 }
