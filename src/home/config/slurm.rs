@@ -1,7 +1,7 @@
 //! What a person may write in `config.toml` for `sbatch`.
 
 /// Options that are set for each run, and those that would make a job of another kind.
-const OURS: [&str; 30] = [
+const OURS: [&str; 29] = [
     "array",
     "begin",
     "chdir",
@@ -13,7 +13,6 @@ const OURS: [&str; 30] = [
     "export-file",
     "get-user-env",
     "help",
-    "hold",
     "input",
     "job-name",
     "no-kill",

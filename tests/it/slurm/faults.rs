@@ -164,7 +164,8 @@ fn assert_answers(server: &mut Server, run: &str) {
 
 fn is_unaffected_by(freeze: fn(&Cluster), thaw: fn(&Cluster)) {
     let home = home("");
-    let Some(cluster) = Cluster::with(Settings::impatient) else { return };
+    // Nodes are not given up meanwhile.
+    let Some(cluster) = Cluster::with(|settings| settings.conf("SlurmdTimeout=300")) else { return };
     let mut server = cluster.server(&home);
     let run = start(&mut server, "Goes On", TICKING, json!({}));
     server.create("Meanwhile", "echo >> ../../../meanwhile; sleep 1", json!({}));
