@@ -143,7 +143,7 @@ fn what_ends_without_a_record_is_decided_a_minute_later() {
     wait_until("that to be said", || {
         let seen = server.run(&without_us);
         assert_eq!(seen["status"], "queued", "{seen}");
-        text(&seen["status_reason"]).contains("records are waited for")
+        text(&seen["status_reason"]).contains("waiting for its records")
     });
 
     let titles = ["limit", "cancel", "same", "other"];
@@ -153,7 +153,7 @@ fn what_ends_without_a_record_is_decided_a_minute_later() {
     });
     let node = |run: &str| text(&home.json(format!("running/{run}/supervisor.json")).unwrap()["job"]["node"]);
     let [limit, cancel, same, other] = runs.each_ref().map(|run| text(&server.run(run)["job"]["id"]));
-    // Whoever could end them in good order, or write down how they end.
+    // Those that could end them in good order, or write down how they end.
     let program = holder(&home);
     let _held = runs.each_ref().map(|run| Held::hold(&program, &supervisor(&cluster, &home, run)));
     cluster.run("scontrol", ["update", &format!("jobid={limit}"), "EndTime=now"]).ok();
@@ -161,7 +161,7 @@ fn what_ends_without_a_record_is_decided_a_minute_later() {
     start_again_by_force(&cluster, &runs[2], &same, &node(&runs[2]));
     let elsewhere = if node(&runs[3]) == "node1" { "node2" } else { "node1" };
     start_again_by_force(&cluster, &runs[3], &other, elsewhere);
-    // The second start of each finds that it is not the first, whoever that was.
+    // The second start of each finds that another has the run.
     for run in &runs[2..] {
         wait_for_job(&cluster, run, "COMPLETED");
     }
