@@ -13,6 +13,7 @@ use signal_hook::iterator::Signals;
 use super::app::{self, Format, print_json};
 use super::completion;
 use crate::clock::HumanDuration;
+use crate::janitor::cleanup;
 use crate::mcp::tools::runs::Awaited;
 use crate::query::listing;
 use crate::query::view::RunView;
@@ -81,6 +82,9 @@ pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
         listing::find(&context, &run)?
     };
     let finished = wait.then(|| wait::is_over(&run));
+    if finished == Some(true) {
+        cleanup::record_end(&context, &run.id);
+    }
     if format.json {
         print_json(&Awaited { finished, run: run.clone() })?;
     }

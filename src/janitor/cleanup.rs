@@ -13,6 +13,8 @@ use super::watchdog::{self, Forecast, WatchReport};
 use crate::home::atomic_file::FileError;
 use crate::routine::slug::Slug;
 use crate::run::context::Context;
+use crate::run::entry::Entry;
+use crate::run::id::RunId;
 
 /// Returns what [`clean_up`] would do to the runs of one routine, or of all.
 ///
@@ -22,6 +24,18 @@ pub fn dry_run(context: &Context, only: Option<&Slug>) -> Result<CleanupReport, 
     let forecast = watchdog::forecast(context, only)?;
     let sweep = sweep::dry_run(context, only, &forecast)?;
     Ok(CleanupReport { killed: forecast.killed, ..sweep })
+}
+
+/// Records the end of a run that ended on another machine, which cannot do so itself: no janitor may be there to do it. Does nothing
+/// on a machine that does not work for the home.
+pub fn record_end(context: &Context, run: &RunId) {
+    let is_unrecorded = Entry::of(&context.home, run).gone().is_ok_and(|gone| gone.is_some());
+    if is_unrecorded
+        && one_machine::check(context).is_ok()
+        && let Err(error) = watchdog::pass(context, Some(run.routine()))
+    {
+        tracing::warn!(%run, %error, "the next watchdog pass records its end");
+    }
 }
 
 /// Cleans up the runs of one routine, or of all. Deletes for up to `deleting`, and takes 10 s more at most: the rest waits in

@@ -160,3 +160,21 @@ fn a_supervisor_waits_for_those_who_look_at_its_run() {
     drop(look);
     server.wait_for_run(&run, "succeeded");
 }
+
+#[test]
+fn a_trigger_that_waits_records_the_end_where_nothing_else_is_there_to_do_it() {
+    let home = home("slurm_max_gpus = 1\n");
+    let Some(cluster) = Cluster::start() else { return };
+    let on_login = |words: &[&str]| {
+        let mut command = home.command();
+        command.args(words);
+        cluster.on_login(&command).output().unwrap()
+    };
+    let create = ["create", "Alone", "--agent", "shell", "--engine", "slurm", "--resource", "cpus=2", "--prompt"];
+    assert!(on_login(&[&create[..], &["echo $SLURM_CPUS_PER_TASK; exit 4"]].concat()).status.success());
+    let waited = on_login(&["trigger", "--wait", "alone"]);
+    assert_eq!(waited.status.code(), Some(4), "{waited:?}");
+    let run = String::from_utf8(waited.stdout).unwrap().trim().to_owned();
+    assert_eq!((home.raw_log(&run).as_str(), home.history(&run).len()), ("2\n", 1));
+    assert!(!home.entry(&run).exists());
+}
