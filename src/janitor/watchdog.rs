@@ -1,5 +1,7 @@
 //! The watchdog: ends hung runs, and records the ends of abandoned ones. It looks at `running/` alone.
 
+mod on_slurm;
+
 use std::collections::HashMap;
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
@@ -7,8 +9,7 @@ use std::time::{Duration, Instant};
 use super::PassError;
 use super::report::{Failed, Killed};
 use crate::clock::{Moment, UnixSeconds};
-use crate::engine::slurm::{Freshness, Job, JobState, check_job_name, exceeded_max_queue, run_job_name};
-use crate::home::Home;
+use crate::engine::slurm::exceeded_max_queue;
 use crate::home::atomic_file::FileError;
 use crate::process_tree::{Cookie, names};
 use crate::routine::bounds::{Bounds, BoundsTable};
@@ -22,7 +23,8 @@ use crate::run::liveness::{self, Assessment, JUDGE_LOCK_TIMEOUT, Liveness};
 use crate::run::record::{EndCause, Ending, Manifest, Outcome, exceeded_max_runtime, exceeded_max_silence};
 use crate::run::recording::{read_outcome, record_abandoned};
 use crate::run::status::Status;
-use crate::run::submit::{submit_check, submitted_check};
+
+pub(super) use on_slurm::ended_elsewhere;
 
 /// What one pass did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -167,24 +169,16 @@ pub fn pass(context: &Context, only: Option<&Slug>) -> Result<WatchReport, PassE
     context.unwritten_ends.write(&context.home);
     let mut report = WatchReport::default();
     let (mut hung, mut dead, mut ending) = (Vec::new(), Vec::new(), Vec::new());
-    let mut checks_left = CHECKS_PER_PASS;
+    let mut checks = on_slurm::Checks::default();
     for (assessment, action) in look(context, only)? {
-        if let Some(job) = &assessment.placed.unnoted_end {
-            assessment.entry.set_job_end(job);
-        }
-        if let Some(node) = &assessment.placed.needs_check
-            && checks_left > 0
-            && check_on_node(context, &assessment, node, &mut report)
-        {
-            checks_left -= 1;
-        }
+        report.failed.extend(checks.look_after(context, &assessment));
         match action {
             Action::Leave => report.unknown.extend(as_unknown(&assessment)),
             Action::End(cause, reason) => {
                 hung.push((assessment.entry.id().clone(), Order { cause, reason, by: "watchdog".to_owned() }));
             }
             Action::Record => {
-                ending.extend(ending_job(&assessment));
+                ending.extend(on_slurm::ending_job(&assessment));
                 dead.push(assessment.entry);
             }
         }
@@ -196,7 +190,7 @@ pub fn pass(context: &Context, only: Option<&Slug>) -> Result<WatchReport, PassE
             thread.map_err(|_| (run, order))
         };
         let ends: Vec<_> = hung.iter().map(|(run, order)| start((run, order))).collect();
-        await_ends_of_jobs(context, ending);
+        on_slurm::await_ends_of_jobs(context, ending);
         let stop_at = Instant::now() + RECORDING_TIMEOUT;
         // A few at a time: runs that are held look to others as if they were being judged all that time.
         for some in dead.chunks(RECORDED_AT_ONCE).take_while(|_| Instant::now() < stop_at) {
@@ -220,66 +214,6 @@ pub fn pass(context: &Context, only: Option<&Slug>) -> Result<WatchReport, PassE
         }
     }
     Ok(report)
-}
-
-/// How long the end of a run's job is waited for, which Slurm hears of a moment after the run's own, and which may tell more: that it
-/// took too much memory.
-const JOB_END_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The pause between two looks for it.
-const JOB_END_PAUSE: Duration = Duration::from_millis(500);
-
-/// Returns the name and the token of a dead run's job that Slurm still called alive.
-fn ending_job(assessment: &Assessment) -> Option<(String, String)> {
-    let order = assessment.manifest.as_ref().ok()?.job.as_ref()?;
-    let is_ending = assessment.placed.job.is_some() && assessment.placed.end.is_none();
-    is_ending.then(|| (run_job_name(&assessment.entry.id().to_string()), order.token.clone()))
-}
-
-/// Waits until these jobs are over, and not for long.
-fn await_ends_of_jobs(context: &Context, mut jobs: Vec<(String, String)>) {
-    let until = Instant::now() + JOB_END_TIMEOUT;
-    let is_over = |job: &Job| matches!(job.state, JobState::Over(_));
-    while !jobs.is_empty() && Instant::now() < until {
-        let Ok(Ok(seen)) = context.slurm().look(Freshness::Within(Duration::ZERO)).map(|look| look.answer) else {
-            return;
-        };
-        jobs.retain(|(name, token)| !seen.of(name, token).iter().all(is_over));
-        if !jobs.is_empty() {
-            std::thread::sleep(JOB_END_PAUSE);
-        }
-    }
-}
-
-/// After how long a check on a node that attested nothing is made again.
-const PAUSE_BETWEEN_CHECKS: Duration = Duration::from_secs(10 * 60);
-
-/// How many checks one pass submits: each may take seconds.
-const CHECKS_PER_PASS: usize = 4;
-
-/// Has Slurm look on the node of a run for what is left of it, unless that was done a while ago; returns whether Slurm was asked.
-fn check_on_node(context: &Context, assessment: &Assessment, node: &str, report: &mut WatchReport) -> bool {
-    let Some(order) = assessment.manifest.as_ref().ok().and_then(|manifest| manifest.job.as_ref()) else {
-        return false;
-    };
-    if submitted_check(&assessment.entry).is_some_and(|since| since < PAUSE_BETWEEN_CHECKS) {
-        return false;
-    }
-    match submit_check(context, &assessment.entry, order, node) {
-        Ok(()) => tracing::info!(run = %assessment.entry.id(), node, "checking what is left of it on its node"),
-        Err(error) => {
-            let error = format!("cannot check what is left of it on {node}: {error}");
-            report.failed.push(failed(context, assessment.entry.id().clone(), error));
-        }
-    }
-    true
-}
-
-/// Returns the runs that have ended on their nodes and wait to be recorded here. It costs one look at each entry.
-pub(super) fn ended_elsewhere(home: &Home) -> Vec<RunId> {
-    let mut entries = Entry::list(home).unwrap_or_default();
-    entries.retain(|entry| entry.gone().is_ok_and(|gone| gone.is_some()));
-    entries.iter().map(|entry| entry.id().clone()).collect()
 }
 
 fn look(context: &Context, only: Option<&Slug>) -> Result<Vec<(Assessment, Action)>, FileError> {
@@ -354,12 +288,12 @@ fn as_unknown(assessment: &Assessment) -> Option<Outcome> {
 
 fn record(context: &Context, assessment: Assessment, report: &mut WatchReport) {
     let run = assessment.entry.id().clone();
-    let was_checked = submitted_check(&assessment.entry).is_some();
+    let was_checked = on_slurm::was_checked(&assessment.entry);
     let Some(judgement) = assessment.into_judgement() else { return };
     if let Err(error) = record_abandoned(context, &judgement) {
         report.failed.push(failed(context, run, error.to_string()));
-    } else if was_checked && let Err(error) = context.slurm().withdraw(&check_job_name(&run.to_string())) {
-        tracing::warn!(%run, %error, "a check of it that is not needed any more may wait on Slurm");
+    } else if was_checked {
+        on_slurm::withdraw_check(context, &run);
     }
 }
 

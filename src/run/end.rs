@@ -75,7 +75,7 @@ pub enum EndError {
     /// Processes could not be listed, so that nothing was killed.
     #[error(transparent)]
     Scan(#[from] ScanError),
-    /// Slurm was told to end it, or its supervisor is.
+    /// Its supervisor was told to end it, or Slurm was.
     #[error("the run {run} is being ended, and is not over yet: {cause}; the watchdog goes on with it")]
     Pending { run: RunId, cause: String },
     /// Its processes were ended, and then it could not be judged.

@@ -35,7 +35,7 @@ const CHECK_RESOURCES: Resources =
 /// Submits a claimed run, once. Where Slurm gives no clear answer, its name and its token tell later.
 ///
 /// # Errors
-/// Slurm has it not, and why.
+/// Why Slurm does not have it.
 pub(super) fn submit(
     context: &Context,
     entry: &Entry,
@@ -130,7 +130,16 @@ fn words(context: &Context, command: &str, entry: &Entry) -> Result<Vec<OsString
 
 /// Returns the end of what a run's job printed itself, such as that our program is not on its node; mostly nothing.
 pub(super) fn said_by_job(entry: &Entry) -> String {
+    said_in(entry, OUTPUT)
+}
+
+/// Returns the end of what the last check of a run printed.
+pub(super) fn said_by_check(entry: &Entry) -> String {
+    said_in(entry, CHECK_OUTPUT)
+}
+
+fn said_in(entry: &Entry, file: &str) -> String {
     const SHOWN_CHARS: usize = 300;
-    let said = atomic_file::read(&entry.file(OUTPUT), atomic_file::MAX_RECORD_BYTES);
+    let said = atomic_file::read(&entry.file(file), atomic_file::MAX_RECORD_BYTES);
     saying(String::from_utf8_lossy(&said.unwrap_or_default()).trim(), SHOWN_CHARS)
 }

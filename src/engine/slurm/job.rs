@@ -157,7 +157,7 @@ mod tests {
             "ReqNodeNotAvail, UnavailableNodes:node1",
             "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions",
         ] {
-            let line = format!("12|PENDING||main|N/A|{reason}|t|n");
+            let line = format!("n|t|12|PENDING||main|N/A|{reason}");
             let (job, ..) = Job::of_line(&line).unwrap();
             assert!(job.waits_because().contains("are down, drained or reserved"), "{reason}");
         }

@@ -14,7 +14,7 @@ use crate::routine::resources::Resources;
 pub struct Submission<'a> {
     /// Its name, which with the token identifies it.
     pub name: String,
-    /// Shown to everybody who may list jobs, so that it is no secret.
+    /// Everybody who may list jobs sees it, so it is not a secret.
     pub token: &'a str,
     /// What it executes: a program and its arguments.
     pub words: &'a [OsString],

@@ -17,6 +17,7 @@ use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::record::{Gone, JobOrder, Manifest, RecordError, SlurmJob};
 use crate::run::recording::written_outcome;
+use crate::run::submit::said_by_check;
 
 /// How old Slurm's answer may be for a call that waits for one. The watchdog asks before each pass.
 const RECENT: Duration = Duration::from_secs(2);
@@ -187,7 +188,12 @@ impl Known {
             Verdict::Gone => (Liveness::Dead, placed),
             Verdict::Unknown(cause) => (Liveness::Unknown(cause), placed),
             Verdict::NeedsCheck { node } => {
-                let cause = format!("what is left of it on {node} must be checked there");
+                let cause = match self.check {
+                    Check::Failed => {
+                        format!("a check on {node} did not find out what is left of it{}", said_by_check(entry))
+                    }
+                    _ => format!("what is left of it on {node} must be checked there"),
+                };
                 (Liveness::Unknown(cause), Placed { needs_check: Some(node), ..placed })
             }
         }
