@@ -85,12 +85,21 @@ pub(super) fn submit(
 /// # Errors
 /// Slurm refused it. Where it is unsure, the next look tells.
 pub fn submit_check(context: &Context, entry: &Entry, order: &JobOrder, node: &str) -> Result<(), String> {
+    let script = entry.file(CHECK_SCRIPT);
+    // The one before has told nothing.
+    if submitted_check(entry).is_some() {
+        let _ = std::fs::remove_file(&script);
+    }
+    // Of several processes one does it.
+    if !atomic_file::write_once(&script, b"").map_err(|error| error.to_string())? {
+        return Ok(());
+    }
     let submission = Submission {
         name: check_job_name(&entry.id().to_string()),
         token: &order.token,
         words: &words(context, "check-left", entry)?,
         variable: None,
-        script: &entry.file(CHECK_SCRIPT),
+        script: &script,
         output: &entry.file(CHECK_OUTPUT),
         directory: context.home.root(),
         resources: &Resources { partition: order.resources.partition.clone(), ..CHECK_RESOURCES },

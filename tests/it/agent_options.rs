@@ -412,9 +412,12 @@ fn what_a_run_asks_for_may_do_no_more_than_the_run_itself() {
     let requests = home.scratch().join("requests");
     fs::write(&requests, begin.iter().chain(&lines).map(|line| line.to_owned() + "\n").collect::<String>()).unwrap();
     let program = env!("CARGO_BIN_EXE_moadim-mcp");
+    // Its input ends only once all are answered: a server whose client is gone does not stay.
     let script = format!(
-        "env -i HOME=\"$HOME\" MOADIM_HOME=\"$MOADIM_HOME\" '{program}' < '{}' > answers 2> errors; {}",
+        ": > answers; {{ cat '{}'; until [ $(wc -l < answers) -ge {} ]; do sleep 0.05; done; }} | \
+         env -i HOME=\"$HOME\" MOADIM_HOME=\"$MOADIM_HOME\" '{program}' > answers 2> errors; {}",
         requests.display(),
+        calls.len() + 1,
         prints_arguments("gemini")
     );
     add_like(&home, "gemini", &script);
