@@ -15,7 +15,7 @@ const QUEUED: usize = 1_000;
 const ROUTINES: usize = 20;
 const JOBS: usize = 10_000;
 /// What a look asks for.
-const LOOK: [&str; 6] = ["-h", "--me", "-t", "all", "-o", "%i|%T|%N|%P|%e|%r|%k|%j"];
+const LOOK: [&str; 9] = ["-h", "--me", "-a", "-t", "all", "-S", "i", "-o", "%j|%k|%i|%T|%N|%P|%e|%r"];
 
 fn home() -> TestHome {
     TestHome::detached("engine = \"slurm\"\nslurm_max_jobs = 100000\nwatchdog_interval_secs = 600\n")

@@ -14,11 +14,11 @@ for word; do
     esac
     script=$word
 done
-echo "$token|$name" >"$job/name"
+echo "$name|$token" >"$job/name"
 printf 'export MOADIM_COOKIE=%s\\nexec sh %s\\n' "$MOADIM_COOKIE" "$script" >"$job/start"
 echo 'PENDING||gpu|N/A|Resources' >"$job/state"
 echo 17`,
-    squeue: `[ ! -e "$job/state" ] || echo "17|$(cat "$job/state")|$(cat "$job/name")"`,
+    squeue: `[ ! -e "$job/state" ] || echo "$(cat "$job/name")|17|$(cat "$job/state")"`,
     scancel: `[ "$1" = --batch ] || echo 'CANCELLED||gpu|1|None' >"$job/state"`,
     sinfo: 'echo "node7|idle"',
     scontrol: 'echo "ProctrackType = proctrack/cgroup"',
