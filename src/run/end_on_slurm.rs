@@ -70,7 +70,7 @@ pub(super) fn end(context: &Context, entry: &Entry) -> Result<Ended, EndError> {
     }
 }
 
-/// After how long Slurm is told again what it did not take.
+/// How long to wait before a request that Slurm did not take is repeated.
 const UNTIL_TOLD_AGAIN: Duration = Duration::from_secs(5);
 
 /// Tells Slurm about jobs, each once; what fails is tried again, and is no reason to stop waiting.

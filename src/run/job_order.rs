@@ -40,7 +40,7 @@ pub(crate) fn engine_of(routine: &Routine, config: &Config) -> EngineKind {
     routine.definition.engine.unwrap_or(config.engine)
 }
 
-/// Checks, before anything is written, that a run of the routine can be submitted, if it is to be.
+/// Checks, before anything is written, that a run of the routine can be submitted, if it goes to Slurm.
 ///
 /// # Errors
 /// Why it cannot.

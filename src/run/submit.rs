@@ -86,7 +86,7 @@ pub(super) fn submit(
 /// Slurm refused it. Where it is unsure, the next look tells.
 pub fn submit_check(context: &Context, entry: &Entry, order: &JobOrder, node: &str) -> Result<(), String> {
     let script = entry.file(CHECK_SCRIPT);
-    // The one before has told nothing.
+    // The last one attested nothing.
     if submitted_check(entry).is_some() {
         let _ = std::fs::remove_file(&script);
     }

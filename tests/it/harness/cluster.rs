@@ -21,7 +21,7 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/slurm/cluster")
 /// The longest that a cluster may take to end, on a busy machine.
 const END: Duration = Duration::from_secs(60);
 
-/// What a cluster is to be like.
+/// How a cluster is set up.
 #[derive(Debug)]
 pub struct Settings {
     pub nodes: usize,

@@ -138,7 +138,7 @@ fn a_server_that_dies_between_the_submission_and_its_record_loses_nothing() {
         let listed = next.ok("list_runs", json!({ "routine": routine }));
         Some(text(&listed["runs"].get(0)?["id"]))
     });
-    assert!(home.json(format!("running/{run}/job.json")).is_none(), "it was never told");
+    assert!(home.json(format!("running/{run}/job.json")).is_none(), "the server never heard of it");
     let seen = next.wait_for_run(&run, "succeeded");
     assert!(seen["job"]["id"].is_string(), "{seen}");
     wait_until("the entry to go", || !home.entry(&run).exists());

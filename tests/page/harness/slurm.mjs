@@ -1,4 +1,4 @@
-// Programs that answer as Slurm's do, for a home whose runs are its jobs: one job at a time, which starts when a case says so.
+// Stand-ins for Slurm's programs, with one job at a time, which starts when a case says so.
 import { spawn } from 'node:child_process';
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
