@@ -13,8 +13,8 @@ use crate::git::{self, Closed, Found, Git, GitError, Place, Seen, Shadow, Work};
 use crate::home::atomic_file::FileError;
 use crate::home::{Home, make_directory, stable_hash};
 use crate::process_tree::COOKIE_VARIABLE;
-use crate::run::entry::Workbench;
 use crate::run::id::RunId;
+use crate::run::workbench::Workbench;
 
 /// How long looking at one repository may take, and at all of a workbench.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);

@@ -14,7 +14,7 @@ use crate::clock::UnixSeconds;
 use crate::git::{self, Closed, GitError, Target};
 use crate::home::atomic_file::FileError;
 use crate::home::{Home, make_directory};
-use crate::run::entry::Workbench;
+use crate::run::workbench::Workbench;
 
 /// How long archiving one repository may take, and files.
 const PACK_TIMEOUT: Duration = Duration::from_secs(10 * 60);

@@ -14,8 +14,9 @@ use crate::git::{self, Closed, Git, Source};
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{Home, make_directory, make_parent};
-use crate::run::entry::{Entry, Workbench};
+use crate::run::entry::Entry;
 use crate::run::id::RunId;
+use crate::run::workbench::Workbench;
 
 /// A person waits, and may interrupt.
 const RESTORE_TIMEOUT: Duration = Duration::from_secs(60 * 60);

@@ -8,8 +8,8 @@ use super::recover::{RecoverError, Recovered};
 use super::*;
 use crate::git::Closed;
 use crate::home::Home;
-use crate::run::entry::Workbench;
 use crate::run::id::RunId;
+use crate::run::workbench::Workbench;
 
 struct Scene {
     dir: tempfile::TempDir,

@@ -18,9 +18,10 @@ use signal_hook::consts::SIGWINCH;
 
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
-use crate::run::entry::{Entry, KEYS, Workbench};
+use crate::run::entry::{Entry, KEYS};
 use crate::run::id::RunId;
 use crate::run::log::{Follower, Log};
+use crate::run::workbench::Workbench;
 use crate::supervisor::keys;
 
 /// The pauses between two looks at the log: short while something happens.

@@ -12,12 +12,14 @@ use crate::process_tree::{Cookie, Whereabouts, whereabouts};
 use crate::query::listing;
 use crate::quote::quote;
 use crate::run::context::Context;
-use crate::run::entry::{Entry, Workbench};
+use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, JUDGE_LOCK_TIMEOUT, Liveness, judge};
+use crate::run::outcome_file::read_outcome;
 use crate::run::record::{Ending, Outcome, RecordError};
-use crate::run::recording::{read_outcome, record_forgotten};
+use crate::run::recording::record_forgotten;
 use crate::run::status::Status;
+use crate::run::workbench::Workbench;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {

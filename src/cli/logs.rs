@@ -9,9 +9,9 @@ use crate::mcp::tools::read_log::{LogText, ReadLog, read_log};
 use crate::query::view::RunView;
 use crate::query::wait::{self, Bell};
 use crate::run::context::App;
-use crate::run::entry::Workbench;
 use crate::run::id::RunId;
 use crate::run::log::{Follower, Log};
+use crate::run::workbench::Workbench;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {

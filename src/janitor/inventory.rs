@@ -17,13 +17,14 @@ use crate::process_tree::{Whereabouts, whereabouts};
 use crate::routine::bounds::BoundsTable;
 use crate::routine::slug::Slug;
 use crate::run::context::Context;
-use crate::run::entry::{Entry, Workbench};
+use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::liveness::{Liveness, look};
 use crate::run::on_disk::workbench_ids;
+use crate::run::outcome_file::read_outcome;
 use crate::run::pin;
 use crate::run::record::RecordError;
-use crate::run::recording::read_outcome;
+use crate::run::workbench::Workbench;
 use crate::session::users_sessions;
 
 /// What a plan is made from.

@@ -22,8 +22,9 @@ use crate::home::config::{Config, MIN_ARCHIVE_AGE_SECS};
 use crate::home::lock::{FileLock, Mode};
 use crate::home::{self, Home};
 use crate::run::context::Context;
-use crate::run::entry::{Entry, Workbench};
+use crate::run::entry::Entry;
 use crate::run::history;
+use crate::run::workbench::Workbench;
 
 /// What a home stores of one kind.
 #[serde_with::skip_serializing_none]

@@ -29,10 +29,11 @@ use crate::home::lock::{FileLock, Mode};
 use crate::routine::bounds::{Bounds, BoundsTable};
 use crate::routine::slug::Slug;
 use crate::run::context::{App, Context, Program};
-use crate::run::entry::{Entry, Workbench};
+use crate::run::entry::Entry;
 use crate::run::history::{self, Incomplete};
 use crate::run::id::RunId;
 use crate::run::pin;
+use crate::run::workbench::Workbench;
 
 /// How long a dry run measures for the home's budgets.
 const DRY_RUN_BUDGET_MEASURING_TIMEOUT: Duration = Duration::from_secs(10);

@@ -16,9 +16,10 @@ use crate::home::atomic_file::FileError;
 use crate::home::{self, Home};
 use crate::process_tree::{Cookie, Scan};
 use crate::run::context::Context;
-use crate::run::entry::{Entry, Workbench};
+use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::pin;
+use crate::run::workbench::Workbench;
 
 /// How many of the workbenches to delete are deleted, and what that gave back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

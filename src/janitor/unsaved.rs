@@ -21,8 +21,8 @@ use crate::process_tree::{Visitor, visitors};
 use crate::routine::bounds::Bounds;
 use crate::routine::slug::Slug;
 use crate::run::context::Context;
-use crate::run::entry::Workbench;
 use crate::run::id::RunId;
+use crate::run::workbench::Workbench;
 
 /// Who archives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,12 +17,14 @@ use crate::routine::slug::Slug;
 use crate::run::claim;
 use crate::run::context::Context;
 use crate::run::end::{Ended, Order, SUPERVISOR_MARGIN, end_run};
-use crate::run::entry::{Entry, Workbench};
+use crate::run::entry::Entry;
 use crate::run::id::RunId;
-use crate::run::liveness::{self, Assessment, JUDGE_LOCK_TIMEOUT, Liveness};
+use crate::run::liveness::{self, Assessment, JUDGE_LOCK_TIMEOUT, Liveness, Unjudged};
+use crate::run::outcome_file::read_outcome;
 use crate::run::record::{EndCause, Ending, Manifest, Outcome, exceeded_max_runtime, exceeded_max_silence};
-use crate::run::recording::{read_outcome, record_abandoned};
+use crate::run::recording::record_abandoned;
 use crate::run::status::Status;
+use crate::run::workbench::Workbench;
 
 pub(super) use on_slurm::ended_elsewhere;
 
@@ -216,15 +218,20 @@ pub fn pass(context: &Context, only: Option<&Slug>) -> Result<WatchReport, PassE
     Ok(report)
 }
 
+/// Looks at the runs about which there may be something to do.
 fn look(context: &Context, only: Option<&Slug>) -> Result<Vec<(Assessment, Action)>, FileError> {
     let mut entries = Entry::list(&context.home)?;
     entries.retain(|entry| only.is_none_or(|slug| entry.id().routine() == slug));
+    let Unjudged { entries, stamps } = context.waiting_runs.leave_out(context, entries);
     let mut bounds = BoundsTable::new(&context.home, &context.config);
     let now = Moment::now();
     Ok(liveness::look(context, entries, JUDGE_LOCK_TIMEOUT)
         .into_iter()
         .map(|assessment| {
             let action = action(context, &assessment, bounds.get(assessment.entry.id().routine()), &now);
+            if action == Action::Leave {
+                context.waiting_runs.keep(&assessment, &stamps);
+            }
             (assessment, action)
         })
         .collect())

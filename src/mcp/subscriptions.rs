@@ -205,7 +205,7 @@ impl Subscriptions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::entry::Workbench;
+    use crate::run::workbench::Workbench;
 
     #[test]
     fn only_what_we_know_is_accepted() {

@@ -15,9 +15,10 @@ use crate::routine::prompt;
 use crate::routine::slug::Slug;
 use crate::routine::store;
 use crate::routine::zone::MachineMark;
-use crate::run::entry::{Entry, Workbench};
+use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::on_disk;
+use crate::run::workbench::Workbench;
 
 /// Something whose changes are noticed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -18,17 +18,18 @@ use crate::quote::quote;
 use crate::routine::bounds::Retention;
 use crate::run::context::Context;
 use crate::run::end::EndError;
-use crate::run::entry::{Entry, Workbench};
+use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, JUDGE_LOCK_TIMEOUT, Liveness, look};
 use crate::run::log::Log;
+use crate::run::outcome_file::read_outcome;
 use crate::run::output::{Source, read_summary};
 use crate::run::record::{Manifest, Origin, Outcome};
 use crate::run::recorded_processes::RecordedProcesses;
-use crate::run::recording::read_outcome;
 use crate::run::report::{REPORT_FILE, read_more};
 use crate::run::status::Status;
 use crate::run::this_machine::Here;
+use crate::run::workbench::Workbench;
 
 /// All that is known of one run.
 #[serde_with::skip_serializing_none]

@@ -13,15 +13,16 @@ use crate::routine::bounds::BoundsTable;
 use crate::routine::slug::Slug;
 use crate::run::context::Context;
 use crate::run::end::EndError;
-use crate::run::entry::{Entry, Workbench};
+use crate::run::entry::Entry;
 use crate::run::history::{Line, Lines};
 use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, JUDGE_LOCK_TIMEOUT, look};
 use crate::run::on_disk::{ids, workbench_ids};
+use crate::run::outcome_file::read_outcome;
 use crate::run::record::{Manifest, Outcome};
-use crate::run::recording::read_outcome;
 use crate::run::retention::Newest;
 use crate::run::status::Status;
+use crate::run::workbench::Workbench;
 
 /// Which runs are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

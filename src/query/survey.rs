@@ -216,7 +216,7 @@ impl Prompts {
 mod tests {
     use super::*;
     use crate::routine::store;
-    use crate::run::entry::Workbench;
+    use crate::run::workbench::Workbench;
     use std::fs;
 
     struct Fixture {

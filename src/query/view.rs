@@ -13,15 +13,16 @@ use crate::process_tree::names;
 use crate::routine::bounds::Bounds;
 use crate::run::context::Context;
 use crate::run::disagreement::Disagreement;
-use crate::run::entry::Workbench;
 use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, Liveness};
+use crate::run::outcome_file::read_outcome;
 use crate::run::pin::is_pinned;
 use crate::run::record::{EndRequest, Origin, Outcome, RecordError, SlurmJob};
-use crate::run::recording::{outcome_left_behind, read_outcome};
+use crate::run::recording::outcome_left_behind;
 use crate::run::report::Report;
 use crate::run::retention;
 use crate::run::status::Status;
+use crate::run::workbench::Workbench;
 use crate::session::HostKind;
 
 /// What is known of one run.

@@ -1,8 +1,8 @@
 //! The commands of a person that decide about a run: one before its agent starts, one after it has ended well.
 
-use super::entry::Workbench;
 use super::id::RunId;
 use super::record::{Precheck, Verify};
+use super::workbench::Workbench;
 use crate::agent::{Agent, AgentDefinition, fill_check};
 use crate::home::Home;
 use crate::routine::model::{Definition, Trusted};

@@ -6,9 +6,10 @@ use std::io;
 use std::time::Duration;
 
 use super::context::Context;
-use super::entry::{Entry, Workbench};
+use super::entry::Entry;
 use super::id::RunId;
 use super::record::{Environment, Manifest};
+use super::workbench::Workbench;
 use crate::agent::CommandError;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::history::HistoryIndex;
 use super::janitor_status::JanitorStatus;
+use super::liveness::WaitingRuns;
 use super::unwritten_ends::UnwrittenEnds;
 use crate::agent::shell_path::Asker;
 use crate::agent::{SearchPath, ShellPaths};
@@ -41,6 +42,8 @@ pub struct Context {
     pub shell_paths: Arc<ShellPaths>,
     /// What Slurm last said.
     pub slurm_looks: Arc<Looks>,
+    /// Which runs were last seen to wait there.
+    pub waiting_runs: Arc<WaitingRuns>,
 }
 
 impl Context {
@@ -57,8 +60,18 @@ impl Context {
     /// Makes the context of a supervisor, which opens no window.
     pub fn of_supervisor(home: Home, config: Config, program: Program) -> Self {
         let session_host = SessionHost::choose(&home, SessionHostSetting::Detached);
-        let (history, routines, unwritten_ends, shell_paths, slurm_looks) = Default::default();
-        Self { home, config, session_host, program, history, routines, unwritten_ends, shell_paths, slurm_looks }
+        Self {
+            home,
+            config,
+            session_host,
+            program,
+            history: Arc::default(),
+            routines: Arc::default(),
+            unwritten_ends: Arc::default(),
+            shell_paths: Arc::default(),
+            slurm_looks: Arc::default(),
+            waiting_runs: Arc::default(),
+        }
     }
 }
 
@@ -77,6 +90,7 @@ pub struct App {
     pub(crate) routines: Arc<KnownRoutines>,
     /// What Slurm last said.
     slurm_looks: Arc<Looks>,
+    waiting_runs: Arc<WaitingRuns>,
     /// As they were last read for looking.
     settings: Arc<FileCache<Config>>,
     had_settings: Arc<AtomicBool>,
@@ -115,6 +129,7 @@ impl App {
             unwritten_ends: Arc::default(),
             routines: Arc::default(),
             slurm_looks: Arc::default(),
+            waiting_runs: Arc::default(),
             settings: Arc::new(FileCache::new()),
             had_settings: Arc::default(),
             chosen: Arc::default(),
@@ -173,6 +188,7 @@ impl App {
             unwritten_ends: Arc::clone(&self.unwritten_ends),
             shell_paths: Arc::clone(&self.shell_paths),
             slurm_looks: Arc::clone(&self.slurm_looks),
+            waiting_runs: Arc::clone(&self.waiting_runs),
         }
     }
 

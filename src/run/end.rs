@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use super::context::Context;
 use super::end_on_slurm;
-use super::entry::{Entry, Workbench};
+use super::entry::Entry;
 use super::id::RunId;
 use super::judge_locks::Hold;
 use super::liveness::{self, JUDGE_LOCK_TIMEOUT, Liveness};
@@ -17,6 +17,7 @@ use super::record::{EndCause, EndRequest, Manifest, RecordError};
 use super::recorded_processes::RecordedProcesses;
 use super::recording::record_abandoned;
 use super::this_machine::Here;
+use super::workbench::Workbench;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;

@@ -5,8 +5,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::context::Context;
-use super::entry::Workbench;
 use super::id::RunId;
+use super::workbench::Workbench;
 use crate::bounded_command;
 use crate::git::{self, Closed, Work};
 use crate::process_tree::{COOKIE_VARIABLE, Cookie};

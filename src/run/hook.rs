@@ -16,12 +16,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 
 use super::context::Context;
-use super::entry::{Entry, Workbench};
+use super::entry::Entry;
 use super::id::RunId;
 use super::log;
 use super::own_tree;
 use super::record::Outcome;
 use super::status::Hook;
+use super::workbench::Workbench;
 use crate::bounded_command::wait_until;
 use crate::env_vars;
 use crate::environment;

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::context::Context;
-use super::entry::{Entry, Workbench};
+use super::entry::Entry;
 use super::on_disk::workbench_ids;
+use super::outcome_file::read_outcome;
 use super::record::{JobOrder, Origin};
-use super::recording::read_outcome;
 use super::status::Status;
+use super::workbench::Workbench;
 use crate::agent::Agent;
 use crate::home::atomic_file::FileError;
 use crate::home::config::{Config, EngineKind, is_partition};

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use super::claim::Claim;
 use super::context::Context;
 use super::end::Order;
-use super::entry::{Entry, Workbench};
+use super::entry::Entry;
 use super::id::RunId;
+use super::outcome_file::read_outcome;
 use super::record::{EndCause, Ending, Manifest, Outcome, SupervisorRecord};
 use super::recording::{self, Attempt, bar_supervisors};
 use super::status::Status;
 use super::submit::submit;
+use super::workbench::Workbench;
 use crate::clock::UnixSeconds;
 use crate::session::SessionError;
 
@@ -211,7 +213,7 @@ fn await_start(context: &Context, claim: &Claim, deadline: Instant) -> Option<Re
 
 /// A run that is over already did start, or was skipped as it should be, unless its outcome says that it did not.
 fn start_by_outcome(context: &Context, id: &RunId) -> Result<(), String> {
-    match recording::read_outcome(&Workbench::of(&context.home, id), id) {
+    match read_outcome(&Workbench::of(&context.home, id), id) {
         Ok(outcome) if outcome.started_at.is_none() && outcome.status != Status::Skipped => {
             Err(outcome.reason.unwrap_or_else(|| "its supervisor gave no reason".to_owned()))
         }

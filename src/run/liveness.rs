@@ -1,6 +1,7 @@
 //! Whether an unfinished run lives: by its lock, and by its processes. No window, and no missing one, says anything.
 
 mod elsewhere;
+mod waiting;
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,11 @@ use super::record::{EndRequest, Ending, Manifest, RecordError};
 use super::recorded_processes::RecordedProcesses;
 use super::this_machine::Here;
 use crate::clock::UnixSeconds;
+use crate::process_tree::{Process, Scan, start_at};
 use elsewhere::Elsewhere;
 
-use crate::process_tree::{Process, Scan, start_at};
 pub use elsewhere::Placed;
+pub use waiting::{Unjudged, WaitingRuns};
 
 /// What is known of the life of an unfinished run (rule 2).
 #[derive(Debug, Clone, PartialEq, Eq)]

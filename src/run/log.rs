@@ -10,7 +10,7 @@ mod text;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::entry::Workbench;
+use super::workbench::Workbench;
 use crate::agent::output::OutputFormat;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};

@@ -1,13 +1,13 @@
 //! What an agent's own output says about a run, and what follows from it.
 
-use super::entry::Workbench;
 use super::id::RunId;
 use super::limit;
 use super::log::{Log, stderr_end};
 use super::on_disk::workbench_ids;
+use super::outcome_file::read_outcome;
 use super::record::AgentExit;
-use super::recording::read_outcome;
 use super::status::Status;
+use super::workbench::Workbench;
 use crate::agent::output::{
     FinalEvent, OutputFormat, Reader, Summary, Usage, is_usage_of_whole_session, needs_of_exit,
 };

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use super::entry::{Entry, Workbench};
+use super::entry::Entry;
 use super::id::RunId;
+use super::workbench::Workbench;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};

@@ -5,9 +5,9 @@ mod preamble;
 use jiff::tz::TimeZone;
 
 use super::context::Context;
-use super::entry::Workbench;
 use super::id::RunId;
 use super::record::Origin;
+use super::workbench::Workbench;
 use crate::agent::output::plain;
 use crate::agent::{Agent, Choice, Placeholders, prompt_room_bytes};
 use crate::clock::UnixSeconds;

@@ -6,7 +6,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::entry::Workbench;
+use super::workbench::Workbench;
 use crate::agent::AgentCommand;
 use crate::agent::output::{FinalEvent, Summary, one_line, plain};
 use crate::home::atomic_file;

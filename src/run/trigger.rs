@@ -11,7 +11,7 @@ use super::budget::{CostNotReported, OverBudget, check_cost_is_reported, over_bu
 use super::checks::{precheck, verify};
 use super::claim::{Claim, ClaimError, claim};
 use super::context::{Context, ProgramGone};
-use super::entry::{Entry, Workbench};
+use super::entry::Entry;
 use super::environment::{NotAccepted, check_accepted, compose, missing};
 use super::id::RunId;
 use super::job_order::{NoJobOrder, check_placement, job_order};
@@ -21,6 +21,7 @@ use super::log;
 use super::options::choose_options;
 use super::prompt::{Composed, Occasion, check_text, compose as compose_prompt};
 use super::record::{Environment, Machine, Manifest, Origin, RECORD_VERSION};
+use super::workbench::Workbench;
 use crate::agent::output::OutputFormat;
 use crate::agent::{
     Agent, AgentCommand, AgentError, AgentName, Choice, CommandError, OptionError, Placeholders, Registry,

@@ -27,11 +27,11 @@ use crate::home::atomic_file::{self, FileError, open_sole_to_append};
 use crate::home::lock::{FileLock, Mode};
 use crate::process_tree::{COOKIE_VARIABLE, ProcessId, RUN_VARIABLE, descendants};
 use crate::run::argument_space;
-use crate::run::entry::{
-    EXEC_REPORT, Entry, PRECHECK_OUTPUT, PRECHECK_REPORT, SETUP_REPORT, VERIFY_REPORT, Workbench, open_to_append,
-};
+use crate::run::entry::{EXEC_REPORT, Entry, PRECHECK_OUTPUT, PRECHECK_REPORT, SETUP_REPORT, VERIFY_REPORT};
 use crate::run::id::RunId;
 use crate::run::record::{Environment, Manifest};
+use crate::run::workbench::Workbench;
+use crate::run::workbench::open_to_append;
 
 pub(super) use crate::env_vars::TERMINAL as TERMINAL_VARIABLE;
 

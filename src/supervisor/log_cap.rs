@@ -14,8 +14,8 @@ use rustix::fs::OFlags;
 
 use super::silence::LogMark;
 use crate::home::atomic_file::{FileError, open_in_real_directory};
-use crate::run::entry::Workbench;
 use crate::run::log::Log;
+use crate::run::workbench::Workbench;
 
 /// The pauses between two looks: short while the log grows fast, else long enough to cost nothing. The longest is also how
 /// often the supervisor looks at the bound.

@@ -16,8 +16,9 @@ use crate::home::config::Config;
 use crate::process_tree::ProcessId;
 use crate::routine::bounds::Bounds;
 use crate::run::context::Context;
-use crate::run::entry::{Entry, Workbench};
+use crate::run::entry::Entry;
 use crate::run::record::{Environment, Manifest, Started, SupervisorRecord};
+use crate::run::workbench::Workbench;
 
 pub(super) struct Supervisor {
     pub(super) context: Context,

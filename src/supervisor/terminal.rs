@@ -20,8 +20,9 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 
 use super::keys::{self, Piece};
-use crate::run::entry::{Entry, KEYS, Workbench};
+use crate::run::entry::{Entry, KEYS};
 use crate::run::log;
+use crate::run::workbench::Workbench;
 
 /// The size while nobody watches: what full-screen programs draw well on.
 const SIZE: Winsize = Winsize { ws_row: 50, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };

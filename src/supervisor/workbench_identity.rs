@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use crate::run::entry::Workbench;
+use crate::run::workbench::Workbench;
 
 /// The device and the inode of a workbench.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -14,10 +14,10 @@ use moadim_mcp::home::config::Config;
 use moadim_mcp::process_tree::{COOKIE_VARIABLE, Cookie};
 use moadim_mcp::run::claim::claim;
 use moadim_mcp::run::context::{Context, Program};
-use moadim_mcp::run::entry::Workbench;
+use moadim_mcp::run::outcome_file::read_outcome;
 use moadim_mcp::run::record::{Environment, Machine, Manifest, Origin, Precheck, RECORD_VERSION};
-use moadim_mcp::run::recording::read_outcome;
 use moadim_mcp::run::status::Status;
+use moadim_mcp::run::workbench::Workbench;
 use moadim_mcp::session::HostKind;
 use serde_json::{Value, json};
 

@@ -8,11 +8,11 @@ use crate::home::Home;
 use crate::query::listing::Unfinished;
 use crate::query::view::RunView;
 use crate::routine::slug::Slug;
-use crate::run::entry::Workbench;
 use crate::run::id::RunId;
 use crate::run::record::SlurmJob;
 use crate::run::report::read_report;
 use crate::run::status::Status;
+use crate::run::workbench::Workbench;
 
 #[serde_with::skip_serializing_none]
 #[derive(Serialize)]

@@ -379,7 +379,8 @@ mod tests {
     use super::*;
     use crate::routine::model::Definition;
     use crate::routine::store;
-    use crate::run::entry::{Entry, Workbench};
+    use crate::run::entry::Entry;
+    use crate::run::workbench::Workbench;
 
     fn parts(dashboard: &Dashboard, app: &App) -> serde_json::Value {
         serde_json::to_value(dashboard.poll(app, &BTreeMap::new(), &[])).unwrap()["parts"].take()

@@ -7,9 +7,9 @@ use crate::janitor::heartbeat::Beat;
 use crate::janitor::stores;
 use crate::janitor::unsaved::{NO_ROOM, Problem};
 use crate::logging;
-use crate::run::entry::Workbench;
 use crate::run::id::RunId;
 use crate::run::janitor_status::Duty;
+use crate::run::workbench::Workbench;
 use crate::service::{Kind, Service, State};
 
 /// Names the other servers and janitors; without any, nothing fires.

@@ -19,17 +19,18 @@ use crate::routine::store::{self, StoreError};
 use crate::run::claim::{Claim, ClaimError};
 use crate::run::context::Context;
 use crate::run::end::{Ended, Order, end_run};
-use crate::run::entry::{Entry, Workbench};
+use crate::run::entry::Entry;
 use crate::run::history::{self, Missed, WhyMissed};
 use crate::run::hold;
 use crate::run::id::RunId;
 use crate::run::job_order::NoJobOrder;
 use crate::run::liveness::{Assessment, Liveness, look};
 use crate::run::on_disk::workbench_ids;
+use crate::run::outcome_file::read_outcome;
 use crate::run::prompt::Occasion;
 use crate::run::record::{EndCause, Origin};
-use crate::run::recording::read_outcome;
 use crate::run::trigger::{Plan, TriggerError};
+use crate::run::workbench::Workbench;
 
 /// A routine with its ledger as it was read, and what should become of the ledger.
 #[derive(Debug)]

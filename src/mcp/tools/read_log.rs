@@ -8,10 +8,11 @@ use crate::query::listing;
 use crate::routine::invalid_field::InvalidField;
 use crate::run::context::{App, Context};
 use crate::run::end::EndError;
-use crate::run::entry::{Entry, Workbench};
+use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::log::{BadPattern, Log, LogPart, MAX_TEXT_BYTES, Pattern, stderr_end};
 use crate::run::status::Status;
+use crate::run::workbench::Workbench;
 
 pub(super) fn tool() -> Tool {
     Tool::new(

@@ -11,11 +11,12 @@ use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
 use crate::home::config::Config;
 use crate::run::context::Context;
-use crate::run::entry::{Entry, Workbench};
+use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::on_disk::workbench_ids;
+use crate::run::outcome_file::read_outcome;
 use crate::run::record::Outcome;
-use crate::run::recording::read_outcome;
+use crate::run::workbench::Workbench;
 
 /// Some runs have no line yet.
 #[derive(Debug, thiserror::Error)]

@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::home::Home;
 use crate::home::atomic_file::MAX_RECORD_BYTES;
 use crate::routine::slug::Slug;
-use crate::run::entry::Workbench;
 use crate::run::log::{Log, LogPart};
 use crate::run::record::Outcome;
 use crate::run::status::Status;
+use crate::run::workbench::Workbench;
 
 /// How much of a run's output its line keeps.
 pub(super) const KEPT_OUTPUT_BYTES: usize = 2 * 1024;

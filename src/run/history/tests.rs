@@ -1,8 +1,9 @@
 use super::line::{KEPT_OUTPUT_BYTES, Past};
 use super::*;
 use crate::run::context::{Context, Program};
-use crate::run::entry::{Entry, Workbench};
+use crate::run::entry::Entry;
 use crate::run::status::Status;
+use crate::run::workbench::Workbench;
 
 #[test]
 fn a_status_of_a_newer_version_is_shown_as_it_is_written() {

@@ -15,12 +15,12 @@ use crate::process_tree::Cookie;
 use crate::run::context::Context;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
+use crate::run::outcome_file::written_outcome;
 use crate::run::record::{Gone, JobOrder, Manifest, RecordError, SlurmJob};
-use crate::run::recording::written_outcome;
 use crate::run::submit::said_by_check;
 
 /// How old Slurm's answer may be for a call that waits for one. The watchdog asks before each pass.
-const RECENT: Duration = Duration::from_secs(2);
+pub(super) const RECENT: Duration = Duration::from_secs(2);
 
 /// How long a submission may take: a look that was asked for before it is over may lack its job.
 const SUBMISSION_SECS: u64 = 10;

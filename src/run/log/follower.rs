@@ -8,7 +8,7 @@ use super::source::{Log, format_of};
 use super::text::clean;
 use crate::agent::output::{OutputFormat, Reader};
 use crate::home::atomic_file::{self, FileError};
-use crate::run::entry::Workbench;
+use crate::run::workbench::Workbench;
 
 /// How much of stderr one look reads at most.
 const MAX_STDERR_BYTES: u64 = 64 * 1024;

@@ -164,8 +164,8 @@ fn end_of_lines(bytes: &[u8]) -> usize {
 mod tests {
     use super::*;
     use crate::home::Home;
-    use crate::run::entry::Workbench;
     use crate::run::log::{Pattern, write_format};
+    use crate::run::workbench::Workbench;
     use proptest::prelude::*;
     use std::io::Write;
 

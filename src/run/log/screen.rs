@@ -9,7 +9,7 @@ use vt100::{Parser, Screen};
 
 use super::text::clean;
 use crate::home::atomic_file::{self, FileError};
-use crate::run::entry::Workbench;
+use crate::run::workbench::Workbench;
 
 /// The largest terminal that is drawn: the agent can write whatever it likes into the file of sizes.
 const MAX_ROWS: u16 = 250;

@@ -170,7 +170,7 @@ fn shown(line: &str, at: usize) -> String {
 mod tests {
     use super::*;
     use crate::home::Home;
-    use crate::run::entry::Workbench;
+    use crate::run::workbench::Workbench;
 
     fn workbench(text: impl AsRef<[u8]>) -> (tempfile::TempDir, Workbench) {
         let dir = tempfile::tempdir().unwrap();

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::agent::output::OutputFormat;
 use crate::home::atomic_file::{self, FileError};
-use crate::run::entry::Workbench;
+use crate::run::workbench::Workbench;
 
 /// A run's log as it was when it was opened; what is written later is not looked at.
 #[derive(Debug)]

@@ -12,10 +12,10 @@ use crate::money::MicroDollars;
 use crate::options::Options;
 use crate::process_tree::Cookie;
 use crate::run::disagreement::Disagreement;
-use crate::run::entry::Workbench;
 use crate::run::id::RunId;
 use crate::run::report::{Report, report_of};
 use crate::run::status::Status;
+use crate::run::workbench::Workbench;
 use crate::session::HostKind;
 
 /// `outcome.json`, and a line of the history: how a run ended, with its evidence.

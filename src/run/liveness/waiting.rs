@@ -1,0 +1,113 @@
+//! Runs that wait on Slurm, as this process last judged them: while nothing changes in its entry and its job still waits, a run need not
+//! be judged again. A thousand of them then cost little more than the question to Slurm.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use rustix::fs::{Mode, OFlags, open};
+
+use super::elsewhere::RECENT;
+use super::{Assessment, Liveness};
+use crate::clock::Moment;
+use crate::engine::slurm::{Freshness, Job, JobState, run_job_name};
+use crate::home::file_cache::Stamp;
+use crate::run::context::Context;
+use crate::run::entry::Entry;
+use crate::run::id::RunId;
+
+/// What this process knows of waiting runs.
+#[derive(Debug, Default)]
+pub struct WaitingRuns(Mutex<HashMap<RunId, Waiting>>);
+
+/// A run that waited when it was judged.
+#[derive(Debug, Clone)]
+struct Waiting {
+    token: String,
+    triggered: Moment,
+    /// Its entry from before the judgement: a record that comes there changes it.
+    entry: Stamp,
+}
+
+impl Waiting {
+    /// Whether a judgement would say the same.
+    fn holds(&self, entry: Stamp, jobs: &[Job], waited_secs: u64, max_queue_secs: u64) -> bool {
+        let waits = |job: &Job| job.state == JobState::Waiting;
+        entry == self.entry && !jobs.is_empty() && jobs.iter().all(waits) && waited_secs <= max_queue_secs
+    }
+}
+
+/// The entries that are left to judge.
+pub struct Unjudged {
+    pub entries: Vec<Entry>,
+    /// How each of them is now, unless it has just changed.
+    pub stamps: HashMap<RunId, Stamp>,
+}
+
+impl WaitingRuns {
+    /// Leaves out the runs that still wait as they did. Those that are not among `entries` are forgotten: most of them have ended.
+    pub fn leave_out(&self, context: &Context, entries: Vec<Entry>) -> Unjudged {
+        let known = std::mem::take(&mut *self.lock());
+        let look = (!known.is_empty()).then(|| context.slurm().look(Freshness::Within(RECENT)));
+        let jobs = look.and_then(Result::ok).and_then(|look| look.answer.ok()).unwrap_or_default();
+        let (now, now_by_wall) = (Moment::now(), SystemTime::now());
+        let running = open(context.home.running(), OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok();
+        let (mut waiting, mut stamps) = (HashMap::new(), HashMap::new());
+        let mut unjudged = entries;
+        unjudged.retain(|entry| {
+            let name = entry.id().to_string();
+            let Some(stamp) = running.as_ref().and_then(|running| Stamp::below(running, &name)) else { return true };
+            let holds = |known: &&Waiting| {
+                let waited_secs = known.triggered.elapsed_secs_at(&now);
+                let jobs = jobs.of(&run_job_name(&name), &known.token);
+                known.holds(stamp, jobs, waited_secs, context.config.max_queue_secs)
+            };
+            if let Some(known) = known.get(entry.id()).filter(holds) {
+                waiting.insert(entry.id().clone(), known.clone());
+                return false;
+            }
+            if stamp.is_settled(now_by_wall) {
+                stamps.insert(entry.id().clone(), stamp);
+            }
+            true
+        });
+        self.lock().extend(waiting);
+        Unjudged { entries: unjudged, stamps }
+    }
+
+    /// Keeps that a run waits, and that there is nothing to do about it. `stamps` are from before it was judged.
+    pub fn keep(&self, assessment: &Assessment, stamps: &HashMap<RunId, Stamp>) {
+        let id = assessment.entry.id();
+        let order = assessment.manifest.as_ref().ok().and_then(|manifest| Some((manifest, manifest.job.as_ref()?)));
+        if let (Liveness::Queued(_), Some((manifest, order)), Some(&entry)) =
+            (&assessment.liveness, order, stamps.get(id))
+        {
+            let waiting = Waiting { token: order.token.clone(), triggered: manifest.triggered.clone(), entry };
+            self.lock().insert(id.clone(), waiting);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Waiting>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_waits_on_until_its_entry_its_jobs_or_its_time_say_otherwise() {
+        let dir = tempfile::tempdir().unwrap();
+        let entry = Stamp::of(dir.path()).unwrap();
+        let known = Waiting { token: "t".to_owned(), triggered: Moment::now(), entry };
+        let job = |state| Job::example("7", state);
+        assert!(known.holds(entry, &[job("PENDING")], 100, 100));
+        assert!(!known.holds(entry, &[job("PENDING")], 101, 100), "it has waited too long");
+        assert!(!known.holds(entry, &[], 100, 100), "Slurm knows no job of it, or did not answer");
+        assert!(!known.holds(entry, &[job("RUNNING")], 100, 100));
+        assert!(!known.holds(entry, &[job("CANCELLED"), job("PENDING")], 100, 100), "an end that may not be noted");
+        std::fs::write(dir.path().join("end.json"), "").unwrap();
+        assert!(!known.holds(Stamp::of(dir.path()).unwrap(), &[job("PENDING")], 100, 100));
+    }
+}
