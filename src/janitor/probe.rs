@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixSeconds;
-use crate::engine::slurm::{Freshness, Job, JobState, Seen, Slurm, Submission, Submitted, probe_job_name};
+use crate::engine::slurm::{Job, JobState, Seen, Slurm, Submission, Submitted, probe_job_name};
 use crate::home::atomic_file;
 use crate::home::lock::FileLock;
 use crate::home::{self, Home, random_suffix};
@@ -147,7 +147,7 @@ fn wait(slurm: &Slurm, files: &Files, name: &str, token: &str, deadline: Instant
         }
         let now = Instant::now();
         if now >= next_look {
-            let look = slurm.look(Freshness::Within(PAUSE_BETWEEN_LOOKS));
+            let look = slurm.look(PAUSE_BETWEEN_LOOKS);
             seen = slurm.seen(&look, name, token, UnixSeconds(0));
             next_look = Instant::now() + PAUSE_BETWEEN_LOOKS;
         }
@@ -162,8 +162,7 @@ fn wait(slurm: &Slurm, files: &Files, name: &str, token: &str, deadline: Instant
 /// Returns the job, if all that Slurm has of it is over.
 fn over(seen: &Seen) -> Option<&Job> {
     let Seen::Jobs(jobs) = seen else { return None };
-    let is_over = |job: &Job| matches!(job.state, JobState::Over(_));
-    jobs.last().filter(|_| jobs.iter().all(is_over))
+    jobs.last().filter(|_| jobs.iter().all(Job::is_over))
 }
 
 /// Says what became of a job that has not reported in time.
@@ -176,7 +175,7 @@ fn judge(seen: Seen, said: impl FnOnce() -> String) -> Probed {
     match jobs.last() {
         None => Probed::NoAnswer("Slurm does not know its job".to_owned()),
         Some(job) if job.state == JobState::Waiting => Probed::Waits(job.waits_because()),
-        Some(job) if matches!(job.state, JobState::Over(_)) => Probed::Ended(job.clone(), said()),
+        Some(job) if job.is_over() => Probed::Ended(job.clone(), said()),
         Some(job) => Probed::Silent(job.clone()),
     }
 }

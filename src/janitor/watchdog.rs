@@ -19,7 +19,7 @@ use crate::run::context::Context;
 use crate::run::end::{Ended, Order, SUPERVISOR_MARGIN, end_run};
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
-use crate::run::liveness::{self, Assessment, JUDGE_LOCK_TIMEOUT, Liveness, Unjudged};
+use crate::run::liveness::{self, Assessment, CLOCKS_DIFFER_SECS, JUDGE_LOCK_TIMEOUT, Liveness, Unjudged};
 use crate::run::outcome_file::read_outcome;
 use crate::run::record::{EndCause, Ending, Manifest, Outcome, exceeded_max_runtime, exceeded_max_silence};
 use crate::run::recording::record_abandoned;
@@ -253,9 +253,6 @@ fn action(context: &Context, assessment: &Assessment, bounds: &Bounds, now: &Mom
         grace_secs: context.config.kill_grace_secs,
     })
 }
-
-/// How much the clock of a node may differ from ours.
-const CLOCKS_DIFFER_SECS: u64 = 300;
 
 /// Returns the seconds that count towards a run's bound: in a queue towards that of the queue, and then from the start on its node.
 fn age_secs(assessment: &Assessment, manifest: &Manifest, now: &Moment) -> u64 {

@@ -180,8 +180,7 @@ fn liveness(run: &RunView, assessment: Option<&Assessment>, is_recorded: bool) -
         Some(Liveness::Owned) => {
             (LivenessView::Alive, "its supervisor, or its trigger while it starts, holds its lock".to_owned())
         }
-        Some(Liveness::Queued(what)) => (LivenessView::Alive, format!("it {what}")),
-        Some(Liveness::Elsewhere(what)) => (LivenessView::Alive, what.clone()),
+        Some(Liveness::Queued(what) | Liveness::Elsewhere(what)) => (LivenessView::Alive, what.clone()),
         Some(Liveness::Unsupervised(left)) => (
             LivenessView::Alive,
             format!(

@@ -315,7 +315,7 @@ fn status_of(
             return (ending.status, ending.reason, Some(ending.finished_at));
         }
         (Liveness::Owned, None) => None,
-        (Liveness::Queued(what), None) => Some(format!("it {what}")),
+        (Liveness::Queued(why), None) => Some(why.clone()),
         // While it runs, `job` says as much.
         (Liveness::Elsewhere(what), None) => assessment.placed.end.map(|_| what.clone()),
         (Liveness::Owned | Liveness::Judging(_) | Liveness::Queued(_) | Liveness::Elsewhere(_), Some(request)) => {

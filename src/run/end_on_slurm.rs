@@ -41,10 +41,10 @@ pub(super) fn end(context: &Context, entry: &Entry) -> Result<Ended, EndError> {
                     Some(Ok(_)) | None => Ok(Ended::Finished),
                 };
             }
-            Liveness::Queued(what) => {
+            Liveness::Queued(why) => {
                 drop(assessment);
                 tell(jobs, &mut ended, |job| context.slurm().end(&name, job));
-                format!("it {what}")
+                why
             }
             Liveness::Owned | Liveness::Elsewhere(_) | Liveness::Unsupervised(_) => {
                 drop(assessment);

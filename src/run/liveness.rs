@@ -1,6 +1,6 @@
 //! Whether an unfinished run lives: by its lock, and by its processes. No window, and no missing one, says anything.
 
-mod elsewhere;
+mod on_slurm;
 mod waiting;
 
 use std::time::{Duration, Instant};
@@ -13,9 +13,9 @@ use super::recorded_processes::RecordedProcesses;
 use super::this_machine::Here;
 use crate::clock::UnixSeconds;
 use crate::process_tree::{Process, Scan, start_at};
-use elsewhere::Elsewhere;
+use on_slurm::OnSlurm;
 
-pub use elsewhere::Placed;
+pub use on_slurm::{CLOCKS_DIFFER_SECS, Placed};
 pub use waiting::{Unjudged, WaitingRuns};
 
 /// What is known of the life of an unfinished run (rule 2).
@@ -25,9 +25,9 @@ pub enum Liveness {
     Owned,
     /// Alive: nobody holds its lock, yet these processes are left of it.
     Unsupervised(Vec<Process>),
-    /// Alive: its job waits on Slurm, or starts there. In words, what it does.
+    /// Alive: its job waits on Slurm, and why.
     Queued(String),
-    /// Alive: its job is alive on Slurm, where its lock may not reach. In words, where.
+    /// Alive: its job is alive on Slurm, where its lock may not reach, and where.
     Elsewhere(String),
     /// Finished: nobody holds its lock, and nothing of it is left.
     Dead,
@@ -116,31 +116,48 @@ const RUNS_AT_ONCE: usize = 64;
 
 /// Looks at unfinished runs and holds none of them afterwards; those that finish meanwhile are left out. Slurm is asked only by a
 /// caller that waits for judges.
-pub fn look(context: &Context, mut entries: Vec<Entry>, timeout: Duration) -> Vec<Assessment> {
+pub fn look(context: &Context, entries: Vec<Entry>, timeout: Duration) -> Vec<Assessment> {
     let deadline = Instant::now() + timeout;
+    let mut entries = with_manifests(entries);
+    let on_slurm = OnSlurm::ask(context, &entries, timeout);
     let mut seen = Vec::with_capacity(entries.len());
     while !entries.is_empty() {
         let some = entries.drain(..entries.len().min(RUNS_AT_ONCE)).collect();
-        let rest = deadline.saturating_duration_since(Instant::now());
-        let least = if timeout.is_zero() { timeout } else { LEAST_JUDGE_TIMEOUT };
-        seen.extend(judge(context, some, rest.max(least)).into_iter().map(Assessment::let_go));
+        seen.extend(hold(context, some, &on_slurm, deadline, timeout).into_iter().map(Assessment::let_go));
     }
     seen
 }
 
 /// Looks at a few unfinished runs, and holds those that nobody owns for as long as their assessments are kept; those that finish
 /// meanwhile are left out. Processes are listed only if nobody owns one of them.
-pub fn judge(context: &Context, mut entries: Vec<Entry>, timeout: Duration) -> Vec<Assessment> {
-    // All who hold several runs take them in one order, so that none waits for another in a circle.
-    entries.sort_unstable_by(|a, b| a.id().cmp(b.id()));
-    let entries: Vec<_> = entries.into_iter().map(|entry| (entry.manifest(), entry)).collect();
-    // Before the locks, because Slurm may take seconds to answer.
-    let mut elsewhere = Elsewhere::ask(context, &entries, timeout);
+pub fn judge(context: &Context, entries: Vec<Entry>, timeout: Duration) -> Vec<Assessment> {
     let deadline = Instant::now() + timeout;
+    let entries = with_manifests(entries);
+    // Before the locks, because Slurm may take seconds to answer.
+    let on_slurm = OnSlurm::ask(context, &entries, timeout);
+    hold(context, entries, &on_slurm, deadline, timeout)
+}
+
+type Manifested = (Result<Manifest, RecordError>, Entry);
+
+/// All who hold several runs take them in one order, so that none waits for another in a circle.
+fn with_manifests(mut entries: Vec<Entry>) -> Vec<Manifested> {
+    entries.sort_unstable_by(|a, b| a.id().cmp(b.id()));
+    entries.into_iter().map(|entry| (entry.manifest(), entry)).collect()
+}
+
+/// Takes their locks, until the deadline or a moment for each, and decides about them.
+fn hold(
+    context: &Context,
+    entries: Vec<Manifested>,
+    on_slurm: &OnSlurm,
+    deadline: Instant,
+    timeout: Duration,
+) -> Vec<Assessment> {
+    let least = if timeout.is_zero() { timeout } else { LEAST_JUDGE_TIMEOUT };
     let held: Vec<_> = entries
         .into_iter()
         .map(|(manifest, entry)| {
-            let least = if timeout.is_zero() { timeout } else { LEAST_JUDGE_TIMEOUT };
             let hold = Hold::take(&entry, deadline.max(Instant::now() + least));
             (entry, manifest, hold)
         })
@@ -160,15 +177,7 @@ pub fn judge(context: &Context, mut entries: Vec<Entry>, timeout: Duration) -> V
                 None => Ok(Vec::new()),
             };
             let liveness = decide(&hold, manifest.as_ref(), &here, alive);
-            let (liveness, placed) = match elsewhere.take(entry.id()) {
-                // Nobody holds its lock here; where it is, nothing can be seen from here.
-                Some(known) if liveness == Liveness::Dead => match &manifest {
-                    Ok(manifest) => known.decide(&context.home, &entry, &manifest.cookie),
-                    Err(_) => (liveness, Placed::default()),
-                },
-                Some(known) => (liveness, known.placed(&entry)),
-                None => (liveness, Placed::default()),
-            };
+            let (liveness, placed) = on_slurm.decide(&context.home, &entry, &manifest, liveness);
             let locks = match hold {
                 Hold::Unowned(locks) => Some(locks),
                 _ => None,

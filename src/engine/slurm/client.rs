@@ -22,6 +22,9 @@ const SHOWN_CHARS: usize = 300;
 pub enum ClientError {
     #[error("{0} is not installed here, or not on PATH; run moadim-mcp on a machine from which you submit jobs")]
     Missing(&'static str),
+    /// There is no answer yet, and this caller does not wait for one.
+    #[error("Slurm was not asked yet")]
+    NotAsked,
     #[error("{0} did not answer in time")]
     TimedOut(&'static str),
     /// It failed, and what it said.

@@ -93,6 +93,11 @@ impl Job {
         Some((job, comment, name))
     }
 
+    /// Whether Slurm ended it, or saw it end.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, JobState::Over(_))
+    }
+
     /// Says why it waits, as what follows "it".
     pub fn waits_because(&self) -> String {
         let words = match self.reason.as_str() {
@@ -106,7 +111,8 @@ impl Job {
             }
             "PartitionDown" | "PartitionInactive" => "waits in Slurm's queue: its partition is down",
             "PartitionTimeLimit" => {
-                "waits in Slurm's queue and will not start: its max_runtime_secs is longer than its partition allows"
+                "waits in Slurm's queue and will not start: max_runtime_secs, kill_grace_secs and 4 min together exceed the time \
+                 limit of its partition"
             }
             "PartitionConfig" | "PartitionNodeLimit" => {
                 "waits in Slurm's queue and will not start: no node of its partition has what it asks for"
@@ -115,6 +121,9 @@ impl Job {
             // Which ones may follow.
             nodes if nodes.starts_with("ReqNodeNotAvail") || nodes.starts_with("Nodes required for job are DOWN") => {
                 "waits in Slurm's queue: the nodes that it needs are down, drained or reserved"
+            }
+            limit if limit.starts_with("QOS") || limit.starts_with("Assoc") => {
+                return format!("waits in Slurm's queue: your account or its QOS is at a limit ({limit})");
             }
             other => return format!("waits in Slurm's queue ({other})"),
         };

@@ -7,7 +7,9 @@ mod client;
 mod job;
 mod jobs;
 mod looks;
+mod node;
 mod program;
+mod shared;
 mod submit;
 mod survey;
 mod verdict;
@@ -24,12 +26,13 @@ use crate::quote::shell_word;
 pub use client::ClientError;
 pub use job::{Job, JobEnd, JobState};
 pub use jobs::{Jobs, check_job_name, probe_job_name, run_job_name};
-pub use looks::{Freshness, Look, Looks};
+pub use looks::{Look, Looks};
+pub use node::Node;
 pub use program::remove_unused as remove_unused_programs;
 pub use submit::{Submission, Submitted};
 pub use survey::Survey;
 pub(crate) use verdict::exceeded_max_queue;
-pub use verdict::{Check, Facts, Node, Seen, Verdict, decide};
+pub use verdict::{Check, Facts, OnNode, Seen, Verdict, decide};
 
 /// How long one command may take: calls of tools answer within 5 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -55,63 +58,63 @@ impl Slurm {
 
     /// Submits a job, once.
     pub fn submit(&self, submission: &Submission<'_>, deadline: Instant) -> Submitted {
-        let submitted = submission.submit(deadline.min(Instant::now() + ANSWER_TIMEOUT));
-        if let Submitted::Unsure(cause) = &submitted {
-            self.looks.did_not_answer(cause);
+        let began = Instant::now();
+        let submitted = submission.submit(deadline.min(began + ANSWER_TIMEOUT));
+        if let Submitted::Unsure(_) = &submitted {
+            self.looks.jobs.failed(ClientError::TimedOut("sbatch"), began);
         }
         submitted
     }
 
-    /// Looks at all jobs of this user with one command, unless a look is known that is fresh enough.
-    ///
-    /// # Errors
-    /// Nothing was ever seen, and nobody may wait for it.
-    pub fn look(&self, freshness: Freshness) -> Result<Look, String> {
-        self.look_until(freshness, Instant::now() + ANSWER_TIMEOUT)
+    /// Looks at all jobs of this user with one command, unless the last look is at most this old.
+    pub fn look(&self, max_age: Duration) -> Look {
+        self.look_until(max_age, Instant::now() + ANSWER_TIMEOUT)
     }
 
     /// Does the same, and waits until the deadline at most.
-    ///
-    /// # Errors
-    /// As of [`Slurm::look`].
-    pub fn look_until(&self, freshness: Freshness, deadline: Instant) -> Result<Look, String> {
+    pub fn look_until(&self, max_age: Duration, deadline: Instant) -> Look {
         let deadline = deadline.min(Instant::now() + ANSWER_TIMEOUT);
-        self.looks.get(freshness, deadline.saturating_duration_since(Instant::now()), || ask(deadline))
+        self.looks.jobs.get(max_age, deadline, "squeue", || ask(deadline).map(Arc::new))
+    }
+
+    /// Returns what was seen last, and asks nothing.
+    pub fn last_look(&self) -> Look {
+        self.looks.jobs.last().unwrap_or_else(|| Look::missing(ClientError::NotAsked))
     }
 
     /// Says what a look shows of the run whose jobs have this name and token, and that was submitted then.
-    pub fn seen(&self, look: &Result<Look, String>, name: &str, token: &str, submitted: UnixSeconds) -> Seen {
-        let found = match look {
-            Ok(Look { answer: Ok(jobs), .. }) => jobs.of(name, token),
-            Ok(Look { answer: Err(cause), .. }) | Err(cause) => return Seen::NoAnswer(cause.clone()),
-        };
-        match (found, look) {
-            ([], Ok(look)) => Seen::Absent { for_secs: self.looks.absent_secs(name, look, submitted) },
-            _ => {
-                self.looks.was_seen(name);
-                Seen::Jobs(found.to_vec())
-            }
+    pub fn seen(&self, look: &Look, name: &str, token: &str, submitted: UnixSeconds) -> Seen {
+        match &look.result {
+            Err(error) => Seen::NoAnswer(error.to_string()),
+            Ok(jobs) => match jobs.of(name, token) {
+                [] => Seen::Absent { for_secs: self.looks.absent_secs(name, look, submitted) },
+                found => {
+                    self.looks.was_seen(name);
+                    Seen::Jobs(found.to_vec())
+                }
+            },
         }
     }
 
-    /// Asks which of these nodes answer their controller, until the deadline.
+    /// Asks how these nodes are, until the deadline. Slurm may not know some of them.
     ///
     /// # Errors
-    /// Slurm does not answer.
-    pub fn answering(&self, nodes: &[&str], deadline: Instant) -> Result<HashMap<String, bool>, ClientError> {
+    /// It does not answer.
+    pub fn nodes(&self, names: &[&str], deadline: Instant) -> Result<HashMap<String, Node>, ClientError> {
         let mut command = client::command("sinfo")?;
-        command.args(["-h", "-a", "-N", "-o", "%N|%T", "-n", &nodes.join(",")]);
+        command.args(["-h", "-a", "-N", "-o", "%N|%T", "-n", &names.join(",")]);
         let printed = client::run("sinfo", &mut command, deadline.min(Instant::now() + ANSWER_TIMEOUT))?;
         let states = printed.lines().filter_map(|line| line.split_once('|'));
-        Ok(states.map(|(node, state)| (node.to_owned(), answers(state))).collect())
+        Ok(states.map(|(node, state)| (node.to_owned(), Node::of_state(state))).collect())
     }
 
-    /// Returns how the cluster is set up, as this process last saw it or asks for it now.
+    /// Returns how the cluster is set up, as this process last saw it or asks for it until the deadline.
     ///
     /// # Errors
     /// Slurm does not answer.
-    pub fn survey(&self) -> Result<Survey, ClientError> {
-        self.looks.surveys.get(survey::ask)
+    pub fn survey(&self, deadline: Instant) -> Result<Survey, ClientError> {
+        let deadline = deadline.min(Instant::now() + ANSWER_TIMEOUT);
+        self.looks.survey.get(survey::HOLDS, deadline, "scontrol", || survey::ask(deadline)).result
     }
 
     /// Returns those programs of Slurm that are needed and not found.
@@ -174,21 +177,15 @@ fn cancel(arguments: &[&str]) -> Result<(), ClientError> {
     client::run("scancel", &mut command, Instant::now() + ANSWER_TIMEOUT).map(drop)
 }
 
-/// Asks for all jobs of this user, in every state.
-fn ask(deadline: Instant) -> Result<Jobs, String> {
-    let asked = || {
-        let mut command = client::command("squeue")?;
-        // Also in partitions that are hidden; the oldest first; and times as seconds since 1970, whatever the zone.
-        command.args(["-h", "--me", "-a", "-t", "all", "-S", "i", "-o", job::FORMAT]).env("SLURM_TIME_FORMAT", "%s");
-        client::run("squeue", &mut command, deadline)
-    };
-    asked().map(|printed| Jobs::of_output(&printed)).map_err(|error| error.to_string())
-}
+/// What `squeue` is asked for: all jobs of this user in every state, also in partitions that are hidden, the oldest first.
+#[doc(hidden)]
+pub const SQUEUE_ARGUMENTS: [&str; 9] = ["-h", "--me", "-a", "-t", "all", "-S", "i", "-o", job::FORMAT];
 
-/// Whether a node in this state answers: a mark behind the state, and some states, say that it does not.
-fn answers(state: &str) -> bool {
-    const SILENT: [&str; 6] = ["down", "fail", "unknown", "future", "power", "reboot"];
-    !state.ends_with('*') && !SILENT.iter().any(|silent| state.starts_with(silent))
+fn ask(deadline: Instant) -> Result<Jobs, ClientError> {
+    let mut command = client::command("squeue")?;
+    // Times as seconds since 1970, whatever the zone.
+    command.args(SQUEUE_ARGUMENTS).env("SLURM_TIME_FORMAT", "%s");
+    Ok(Jobs::of_output(&client::run("squeue", &mut command, deadline)?))
 }
 
 #[cfg(test)]
@@ -201,16 +198,6 @@ mod tests {
         assert_eq!(command(Some("/bin/zsh")), "srun --jobid 17 --overlap --pty --chdir '/my home/w' /bin/zsh");
         for none in [None, Some(""), Some("zsh")] {
             assert!(command(none).ends_with(" sh"), "{none:?}");
-        }
-    }
-
-    #[test]
-    fn a_node_answers_only_in_states_that_say_so() {
-        for state in ["idle", "mixed", "allocated", "drained", "draining", "completing"] {
-            assert!(answers(state), "{state}");
-        }
-        for state in ["down", "down*", "idle*", "allocated*", "unknown", "failing", "powering_down", "powered_down"] {
-            assert!(!answers(state), "{state}");
         }
     }
 }

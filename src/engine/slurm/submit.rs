@@ -136,7 +136,9 @@ fn classify(answer: Result<String, ClientError>) -> Submitted {
                 Submitted::Unsure("sbatch printed no job id".to_owned())
             }
         }
-        Err(error @ (ClientError::Missing(_) | ClientError::NotRun { .. })) => Submitted::Refused(error.to_string()),
+        Err(error @ (ClientError::Missing(_) | ClientError::NotRun { .. } | ClientError::NotAsked)) => {
+            Submitted::Refused(error.to_string())
+        }
         Err(error @ ClientError::TimedOut(_)) => Submitted::Unsure(error.to_string()),
         Err(error @ ClientError::Failed { .. }) => {
             let said = error.to_string();

@@ -1,18 +1,11 @@
 //! How the cluster is set up, as far as runs depend on it: asked for now and then.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::client::{self, ClientError};
 
-/// How long Slurm may take to answer all of it.
-const SURVEY_TIMEOUT: Duration = Duration::from_millis(1_500);
-
 /// How long an answer holds: a cluster's settings change rarely, and a report of health may be asked for often.
-const HOLDS: Duration = Duration::from_secs(5 * 60);
-
-/// How long a failure holds.
-const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(30);
+pub(super) const HOLDS: Duration = Duration::from_secs(5 * 60);
 
 /// What a survey found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,27 +46,8 @@ fn setting_in(config: &str, name: &str) -> Option<String> {
     config.lines().find_map(value)
 }
 
-/// The last survey of this process.
-#[derive(Debug, Default)]
-pub(super) struct Surveys(Mutex<Option<(Instant, Result<Survey, ClientError>)>>);
-
-impl Surveys {
-    /// Returns the last one, if it still holds, else what `ask` says. Of several callers one asks, and the others wait for its answer.
-    pub(super) fn get(&self, ask: impl FnOnce() -> Result<Survey, ClientError>) -> Result<Survey, ClientError> {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let holds = |answer: &Result<_, _>| if answer.is_ok() { HOLDS } else { PAUSE_AFTER_FAILURE };
-        if let Some((_, answer)) = last.as_ref().filter(|(at, answer)| at.elapsed() < holds(answer)) {
-            return answer.clone();
-        }
-        let answer = ask();
-        *last = Some((Instant::now(), answer.clone()));
-        answer
-    }
-}
-
-/// Asks Slurm.
-pub(super) fn ask() -> Result<Survey, ClientError> {
-    let deadline = Instant::now() + SURVEY_TIMEOUT;
+/// Asks Slurm, until the deadline for all of it.
+pub(super) fn ask(deadline: Instant) -> Result<Survey, ClientError> {
     let partitions = client::run("sinfo", client::command("sinfo")?.args(["-h", "-o", "%R"]), deadline)?;
     let config = client::run("scontrol", client::command("scontrol")?.args(["show", "config"]), deadline)?;
     Ok(Survey::of_output(&partitions, &config))
@@ -92,16 +66,5 @@ mod tests {
         assert_eq!((survey.kill_wait_secs, survey.tracks_by_cgroup()), (Some(30), true));
         let silent = Survey::of_output("", "");
         assert_eq!((silent.kill_wait_secs, silent.tracks_by_cgroup()), (None, false));
-    }
-
-    #[test]
-    fn a_survey_holds_for_a_while_and_so_does_a_failure() {
-        let surveys = Surveys::default();
-        let survey = Survey::of_output("main", "");
-        assert_eq!(surveys.get(|| Ok(survey.clone())), Ok(survey.clone()));
-        assert_eq!(surveys.get(|| Err(ClientError::TimedOut("sinfo"))), Ok(survey));
-        let surveys = Surveys::default();
-        assert!(surveys.get(|| Err(ClientError::TimedOut("sinfo"))).is_err());
-        assert!(surveys.get(|| Ok(Survey::of_output("", ""))).is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use super::job::{Job, JobEnd, JobState};
 use super::looks::Look;
+use super::node::Node;
 use crate::clock::{HumanDuration, UnixSeconds};
 
 /// What Slurm says of the jobs of one run.
@@ -13,14 +14,6 @@ pub enum Seen {
     Absent { for_secs: u64 },
     /// It knows these, oldest first.
     Jobs(Vec<Job>),
-}
-
-/// Whether a node answers its controller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Node {
-    Answers,
-    /// It does not, or it is not known whether it does.
-    Silent,
 }
 
 /// The job that checks on a node what is left there of a run.
@@ -36,10 +29,10 @@ pub enum Check {
 
 impl Check {
     /// Says what a look shows of it.
-    pub fn of(look: &Result<Look, String>, name: &str, token: &str) -> Self {
-        let Ok(Look { answer: Ok(jobs), .. }) = look else { return Self::None };
+    pub fn of(look: &Look, name: &str, token: &str) -> Self {
+        let Ok(jobs) = &look.result else { return Self::None };
         let jobs = jobs.of(name, token);
-        match jobs.iter().rev().find(|job| !matches!(job.state, JobState::Over(_))) {
+        match jobs.iter().rev().find(|job| !job.is_over()) {
             Some(job) if job.state == JobState::Waiting => Self::Pending(job.waits_because()),
             Some(_) => Self::Pending("is under way".to_owned()),
             None if jobs.is_empty() => Self::None,
@@ -48,34 +41,42 @@ impl Check {
     }
 }
 
+/// Where the supervisor of a run is, or was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnNode {
+    /// The id of its job.
+    pub job: String,
+    pub node: String,
+}
+
 /// What is known of a run whose lock is free here and of which no node attested that nothing is left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts<'a> {
-    /// The job and the node of the supervisor that took it, if one did.
-    pub taken: Option<(&'a str, &'a str)>,
+    /// The supervisor that took it, if one did.
+    pub taken: Option<&'a OnNode>,
     pub seen: &'a Seen,
-    /// That node; irrelevant before.
+    /// How its node is; irrelevant before.
     pub node: Node,
     /// Whether Slurm finds every process of a job.
     pub tracks_by_cgroup: bool,
     pub check: &'a Check,
-    /// After how many seconds a failed node counts as powered off.
+    /// After how many seconds a failed node that does not answer counts as powered off.
     pub fenced_secs: Option<u64>,
     pub now: UnixSeconds,
 }
 
-/// What follows.
+/// What follows, in sentences where there is more to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Its job waits, or starts. In words, what it does.
+    /// Its job waits, or Slurm has not confirmed it yet.
     Queued(String),
-    /// Its job is alive. In words, where.
+    /// Its job is alive, or may still write records.
     Alive(String),
     /// Nothing of it is left.
     Gone,
     /// Nothing certain is known before its node was asked, by a job of ours.
     NeedsCheck { node: String },
-    /// Nothing certain is known, and why.
+    /// Nothing certain is known.
     Unknown(String),
 }
 
@@ -88,7 +89,7 @@ pub const SETTLING_SECS: u64 = 60;
 pub fn decide(facts: &Facts<'_>) -> Verdict {
     match facts.taken {
         None => untaken(facts),
-        Some((job, node)) => taken(facts, job, node),
+        Some(taken) => of_taken(facts, taken),
     }
 }
 
@@ -98,70 +99,79 @@ fn untaken(facts: &Facts<'_>) -> Verdict {
         Seen::NoAnswer(cause) => return Verdict::Unknown(cause.clone()),
         Seen::Absent { for_secs } if *for_secs >= SETTLING_SECS => return Verdict::Gone,
         Seen::Absent { .. } => {
-            return Verdict::Queued("waits for Slurm to confirm its job".to_owned());
+            return Verdict::Queued("its job is submitted, and not confirmed by Slurm yet".to_owned());
         }
         Seen::Jobs(jobs) => jobs,
     };
-    let alive = |job: &&Job| !matches!(job.state, JobState::Over(_));
-    if let Some(job) = jobs.iter().rev().find(alive) {
+    if let Some(job) = jobs.iter().rev().find(|job| !job.is_over()) {
+        let (id, state) = (&job.id, &job.state_name);
         return match job.state {
-            JobState::Waiting => Verdict::Queued(job.waits_because()),
-            JobState::Unclear => Verdict::Unknown(format!("Slurm says that its job {} is {}", job.id, job.state_name)),
-            _ => Verdict::Queued(format!("is {} on {} (job {})", job.state_name.to_lowercase(), job.node, job.id)),
+            JobState::Waiting => Verdict::Queued(format!("it {}", job.waits_because())),
+            JobState::Unclear => in_unknown_state(job),
+            _ => Verdict::Alive(format!("its job {id} is {} on {}", state.to_lowercase(), job.node)),
         };
     }
     let settled = |job: &Job| job.node.is_empty() || is_settled(job, facts.now);
     match jobs.iter().rev().find(|job| !settled(job)) {
-        Some(job) => Verdict::Queued(format!("has ended on {}; waiting for its records", job.node)),
+        Some(job) => Verdict::Alive(format!("its job ended on {}; waiting for its records", job.node)),
         None => Verdict::Gone,
     }
 }
 
-fn taken(facts: &Facts<'_>, id: &str, node: &str) -> Verdict {
+/// A supervisor has it, on one node: only its own job says something, and of its end only as much as the node can confirm.
+fn of_taken(facts: &Facts<'_>, taken: &OnNode) -> Verdict {
+    let (id, node) = (&taken.job, &taken.node);
     let jobs = match facts.seen {
         Seen::NoAnswer(cause) => return Verdict::Unknown(cause.clone()),
         Seen::Absent { .. } => &[][..],
         Seen::Jobs(jobs) => jobs,
     };
-    let Some(job) = jobs.iter().find(|job| job.id == id) else {
-        return unless_checked(facts, node, "Slurm does not know its job any more");
+    let Some(job) = jobs.iter().find(|job| job.id == *id) else {
+        return up_to_the_node(facts, node, "Slurm no longer knows its job");
     };
     let JobState::Over(end) = job.state else {
         return match job.state {
-            JobState::Unclear => Verdict::Unknown(format!("Slurm says that its job {id} is {}", job.state_name)),
+            JobState::Unclear => in_unknown_state(job),
             _ => Verdict::Alive(format!("its job {id} is {} on {node}", job.state_name.to_lowercase())),
         };
     };
-    if job.node != node {
-        return unless_checked(facts, node, &format!("its job {id} was started again on {}", job.node));
+    if job.node != *node {
+        return up_to_the_node(facts, node, &format!("Slurm restarted its job {id} on {}", job.node));
     }
     if end == JobEnd::NodeFailed {
         let failed_secs = job.ended_at.map_or(0, |ended| ended.age_secs_at(facts.now));
-        // One that answers was not powered off.
         let is_fenced = facts.fenced_secs.is_some_and(|fenced| failed_secs > fenced);
         return match facts.node {
             Node::Silent if is_fenced => Verdict::Gone,
-            _ => unless_checked(facts, node, "its node failed"),
+            _ => up_to_the_node(facts, node, "its node failed"),
         };
     }
     if !is_settled(job, facts.now) {
-        return Verdict::Alive(format!("its job {id} has ended on {node}; waiting for its records"));
+        return Verdict::Alive(format!("its job {id} ended on {node}; waiting for its records"));
     }
     // A job that Slurm wanted to end may be over only because its node did not answer.
     let ended_by_itself = matches!(end, JobEnd::Completed | JobEnd::Failed | JobEnd::OutOfMemory);
     match facts.node {
         Node::Answers if facts.tracks_by_cgroup && ended_by_itself => Verdict::Gone,
-        _ => unless_checked(facts, node, &format!("its job {id} has ended without a record")),
+        _ => up_to_the_node(facts, node, &format!("its job {id} ended without recording an outcome")),
     }
 }
 
 /// Processes of it may be alive on its node, whose own look decides.
-fn unless_checked(facts: &Facts<'_>, node: &str, because: &str) -> Verdict {
+fn up_to_the_node(facts: &Facts<'_>, node: &str, because: &str) -> Verdict {
     match (facts.node, facts.check) {
         (Node::Silent, _) => Verdict::Unknown(format!("{because}, and {node} does not answer")),
-        (Node::Answers, Check::Pending(what)) => Verdict::Unknown(format!("{because}; a check on {node} {what}")),
-        (Node::Answers, Check::None | Check::Failed) => Verdict::NeedsCheck { node: node.to_owned() },
+        (Node::Unclear, _) => Verdict::Unknown(format!("{because}, and it is not known whether {node} is up")),
+        (Node::Answers | Node::Drained, Check::Pending(what)) => {
+            Verdict::Unknown(format!("{because}; a check on {node} {what}"))
+        }
+        (Node::Answers | Node::Drained, Check::None | Check::Failed) => Verdict::NeedsCheck { node: node.to_owned() },
     }
+}
+
+fn in_unknown_state(job: &Job) -> Verdict {
+    let Job { id, state_name, .. } = job;
+    Verdict::Unknown(format!("Slurm shows its job {id} in an unknown state ({state_name}); update moadim-mcp"))
 }
 
 /// Whether what a job wrote before its end must have arrived here.
@@ -180,7 +190,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const STATES: [&str; 12] = [
+    const STATES: [&str; 14] = [
         "PENDING",
         "CONFIGURING",
         "RUNNING",
@@ -193,6 +203,8 @@ mod tests {
         "PREEMPTED",
         "OUT_OF_MEMORY",
         "NODE_FAIL",
+        "REQUEUE_HOLD",
+        "SOMETHING_NEW",
     ];
 
     fn job(id: &str, state: &str, node: &str, ended_at: u64) -> Job {
@@ -215,6 +227,14 @@ mod tests {
         prop_oneof![Just(Check::None), Just(Check::Failed), Just(Check::Pending("waits".to_owned()))]
     }
 
+    fn node() -> impl Strategy<Value = Node> {
+        prop::sample::select(vec![Node::Answers, Node::Drained, Node::Silent, Node::Unclear])
+    }
+
+    fn on_n1() -> OnNode {
+        OnNode { job: "1".to_owned(), node: "n1".to_owned() }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4096))]
 
@@ -223,15 +243,14 @@ mod tests {
         fn rule_2_gone_needs_a_clear_answer_an_answering_node_and_a_sure_look(
             is_taken: bool,
             seen in seen(),
-            answers: bool,
+            node in node(),
             tracks_by_cgroup: bool,
             check in check(),
             fenced_secs in prop::option::of(0..200u64),
             now in 100..300u64,
         ) {
-            let node = if answers { Node::Answers } else { Node::Silent };
-            let taken = is_taken.then_some(("1", "n1"));
-            let now = UnixSeconds(now);
+            let (on_node, now) = (on_n1(), UnixSeconds(now));
+            let taken = is_taken.then_some(&on_node);
             let facts = Facts { taken, seen: &seen, node, tracks_by_cgroup, check: &check, fenced_secs, now };
             let verdict = decide(&facts);
             let jobs = match &seen {
@@ -245,69 +264,81 @@ mod tests {
                 }
                 Seen::Jobs(jobs) => jobs,
             };
-            let is_over = |job: &Job| matches!(job.state, JobState::Over(_));
             if verdict == Verdict::Gone {
                 match taken {
-                    None => prop_assert!(jobs.iter().all(is_over)),
-                    Some((id, at)) => {
-                        let own = jobs.iter().find(|job| job.id == id).expect("its own job is known");
+                    None => prop_assert!(jobs.iter().all(Job::is_over)),
+                    Some(OnNode { job: id, node: at }) => {
+                        let own = jobs.iter().find(|job| job.id == *id).expect("its own job is known");
                         let over_secs = own.ended_at.expect("it is over").age_secs_at(now);
-                        prop_assert!(is_over(own) && own.node == at);
+                        prop_assert!(own.is_over() && own.node == *at);
                         if own.state == JobState::Over(JobEnd::NodeFailed) {
-                            prop_assert!(!answers && fenced_secs.is_some_and(|fenced| over_secs > fenced));
+                            prop_assert!(node == Node::Silent && fenced_secs.is_some_and(|fenced| over_secs > fenced));
                         } else {
-                            prop_assert!(answers && tracks_by_cgroup && over_secs >= SETTLING_SECS);
+                            prop_assert!(node == Node::Answers && tracks_by_cgroup && over_secs >= SETTLING_SECS);
                             let wanted = ["CANCELLED", "TIMEOUT", "PREEMPTED"].contains(&own.state_name.as_str());
                             prop_assert!(!wanted, "Slurm may have given up on it");
                         }
                     }
                 }
             }
-            if let Verdict::NeedsCheck { node } = &verdict {
-                prop_assert!(is_taken && answers && node == "n1" && !matches!(check, Check::Pending(_)));
+            if let Verdict::NeedsCheck { node: on } = &verdict {
+                prop_assert!(is_taken && on == "n1" && !matches!(check, Check::Pending(_)));
+                prop_assert!(matches!(node, Node::Answers | Node::Drained), "a check cannot run there");
             }
-            // One that its supervisor took is alive only by its own job.
-            if matches!(verdict, Verdict::Alive(_)) {
-                prop_assert!(is_taken && jobs.iter().any(|job| job.id == "1"));
+            // One that its supervisor took is alive only by its own job, and one that waits is all that there is of it.
+            if matches!(verdict, Verdict::Alive(_)) && is_taken {
+                prop_assert!(jobs.iter().any(|job| job.id == "1"));
             }
-            prop_assert!(!(is_taken && matches!(verdict, Verdict::Queued(_))));
+            if matches!(verdict, Verdict::Queued(_)) {
+                prop_assert!(!is_taken && jobs.iter().any(|job| job.state == JobState::Waiting));
+            }
         }
     }
 
-    #[test]
-    fn a_failed_node_is_unknown_until_it_answers_and_then_is_asked() {
-        let seen = Seen::Jobs(vec![job("1", "NODE_FAIL", "n1", 0)]);
-        let facts = Facts {
-            taken: Some(("1", "n1")),
-            seen: &seen,
-            node: Node::Silent,
+    /// A run that was taken on a node that answers, with control groups.
+    fn facts<'a>(taken: &'a OnNode, seen: &'a Seen) -> Facts<'a> {
+        Facts {
+            taken: Some(taken),
+            seen,
+            node: Node::Answers,
             tracks_by_cgroup: true,
             check: &Check::None,
             fenced_secs: None,
             now: UnixSeconds(1_000_000),
-        };
-        assert!(matches!(decide(&facts), Verdict::Unknown(cause) if cause.contains("does not answer")));
-        let answers = Facts { node: Node::Answers, ..facts.clone() };
-        assert_eq!(decide(&answers), Verdict::NeedsCheck { node: "n1".to_owned() });
-        let fenced = Facts { fenced_secs: Some(600), ..facts };
+        }
+    }
+
+    fn check_on_n1() -> Verdict {
+        Verdict::NeedsCheck { node: "n1".to_owned() }
+    }
+
+    #[test]
+    fn a_failed_node_is_unknown_until_it_answers_and_then_is_asked() {
+        let (taken, seen) = (on_n1(), Seen::Jobs(vec![job("1", "NODE_FAIL", "n1", 0)]));
+        let facts = facts(&taken, &seen);
+        assert_eq!(decide(&facts), check_on_n1());
+        let silent = Facts { node: Node::Silent, ..facts.clone() };
+        assert!(matches!(decide(&silent), Verdict::Unknown(cause) if cause.contains("does not answer")));
+        let fenced = Facts { fenced_secs: Some(600), ..silent };
         assert_eq!(decide(&fenced), Verdict::Gone);
-        let back = Facts { node: Node::Answers, ..fenced };
-        assert_eq!(decide(&back), Verdict::NeedsCheck { node: "n1".to_owned() });
+        let back = Facts { node: Node::Answers, ..fenced.clone() };
+        assert_eq!(decide(&back), check_on_n1());
+        let unasked = Facts { node: Node::Unclear, ..fenced };
+        assert!(matches!(decide(&unasked), Verdict::Unknown(_)), "nobody said that it has no power");
+    }
+
+    #[test]
+    fn control_groups_on_a_drained_node_prove_nothing() {
+        let (taken, seen) = (on_n1(), Seen::Jobs(vec![job("1", "COMPLETED", "n1", 0)]));
+        let facts = facts(&taken, &seen);
+        assert_eq!(decide(&facts), Verdict::Gone);
+        assert_eq!(decide(&Facts { node: Node::Drained, ..facts }), check_on_n1());
     }
 
     #[test]
     fn a_second_start_elsewhere_says_nothing_of_the_first() {
-        let seen = Seen::Jobs(vec![job("1", "COMPLETED", "n2", 0)]);
-        let facts = Facts {
-            taken: Some(("1", "n1")),
-            seen: &seen,
-            node: Node::Answers,
-            tracks_by_cgroup: true,
-            check: &Check::None,
-            fenced_secs: Some(1),
-            now: UnixSeconds(1_000),
-        };
-        assert_eq!(decide(&facts), Verdict::NeedsCheck { node: "n1".to_owned() });
+        let (taken, seen) = (on_n1(), Seen::Jobs(vec![job("1", "COMPLETED", "n2", 0)]));
+        assert_eq!(decide(&Facts { fenced_secs: Some(1), ..facts(&taken, &seen) }), check_on_n1());
     }
 
     #[test]

@@ -2,11 +2,11 @@
 //! works for the home.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Finding, Subject};
 use crate::agent::env_file;
-use crate::engine::slurm::{Freshness, Survey};
+use crate::engine::slurm::Survey;
 use crate::home::config::{Config, EngineKind};
 use crate::janitor::one_machine;
 use crate::janitor::probe::{self, Locks, PROBE_TIMEOUT, Probed, Report};
@@ -17,6 +17,9 @@ use crate::run::job_order::engine_of;
 
 /// How old Slurm's last answer may be.
 const RECENT: Duration = Duration::from_secs(60);
+
+/// How long it may take to say how the cluster is set up.
+const SURVEY_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// Checks Slurm's programs and the cluster's settings.
 pub(super) fn cluster(subject: &Subject<'_>) -> Vec<Finding> {
@@ -41,8 +44,8 @@ fn answer(context: &Context) -> Result<Survey, Finding> {
             "put Slurm's programs on the PATH of moadim-mcp, or run it on a machine from which you submit jobs",
         ));
     }
-    let asked = slurm.look(Freshness::Within(RECENT)).and_then(|look| look.answer.map(drop));
-    let survey = asked.and_then(|()| slurm.survey().map_err(|error| error.to_string()));
+    let asked = slurm.look(RECENT).result;
+    let survey = asked.and_then(|_| slurm.survey(Instant::now() + SURVEY_TIMEOUT));
     survey.map_err(|cause| {
         let fix = "scontrol ping; runs that are alive go on, and what waits for an answer is decided once there is one";
         Finding::problem("Slurm", format!("it does not answer: {cause}"), fix)

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Failed, failed};
-use crate::engine::slurm::{Freshness, Job, JobState, check_job_name, run_job_name};
+use crate::engine::slurm::{Job, check_job_name, run_job_name};
 use crate::home::Home;
 use crate::run::context::Context;
 use crate::run::entry::Entry;
@@ -28,12 +28,9 @@ pub(super) fn ending_job(assessment: &Assessment) -> Option<(String, String)> {
 /// Waits until these jobs are over, and not for long.
 pub(super) fn await_ends_of_jobs(context: &Context, mut jobs: Vec<(String, String)>) {
     let until = Instant::now() + JOB_END_TIMEOUT;
-    let is_over = |job: &Job| matches!(job.state, JobState::Over(_));
     while !jobs.is_empty() && Instant::now() < until {
-        let Ok(Ok(seen)) = context.slurm().look(Freshness::Within(Duration::ZERO)).map(|look| look.answer) else {
-            return;
-        };
-        jobs.retain(|(name, token)| !seen.of(name, token).iter().all(is_over));
+        let Ok(seen) = context.slurm().look(Duration::ZERO).result else { return };
+        jobs.retain(|(name, token)| !seen.of(name, token).iter().all(Job::is_over));
         if !jobs.is_empty() {
             std::thread::sleep(JOB_END_PAUSE);
         }

@@ -7,10 +7,10 @@ use std::time::SystemTime;
 
 use rustix::fs::{Mode, OFlags, open};
 
-use super::elsewhere::RECENT;
+use super::on_slurm::RECENT;
 use super::{Assessment, Liveness};
 use crate::clock::Moment;
-use crate::engine::slurm::{Freshness, Job, JobState, run_job_name};
+use crate::engine::slurm::{Job, JobState, run_job_name};
 use crate::home::file_cache::Stamp;
 use crate::run::context::Context;
 use crate::run::entry::Entry;
@@ -48,8 +48,8 @@ impl WaitingRuns {
     /// Leaves out the runs that still wait as they did. Those that are not among `entries` are forgotten: most of them have ended.
     pub fn leave_out(&self, context: &Context, entries: Vec<Entry>) -> Unjudged {
         let known = std::mem::take(&mut *self.lock());
-        let look = (!known.is_empty()).then(|| context.slurm().look(Freshness::Within(RECENT)));
-        let jobs = look.and_then(Result::ok).and_then(|look| look.answer.ok()).unwrap_or_default();
+        let look = (!known.is_empty()).then(|| context.slurm().look(RECENT));
+        let jobs = look.and_then(|look| look.result.ok()).unwrap_or_default();
         let (now, now_by_wall) = (Moment::now(), SystemTime::now());
         let running = open(context.home.running(), OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok();
         let (mut waiting, mut stamps) = (HashMap::new(), HashMap::new());
