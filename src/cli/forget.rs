@@ -19,6 +19,7 @@ use crate::run::outcome_file::read_outcome;
 use crate::run::record::{Ending, Outcome, RecordError};
 use crate::run::recording::record_forgotten;
 use crate::run::status::Status;
+use crate::run::submit::{submitted_check, withdraw_check};
 use crate::run::workbench::Workbench;
 
 #[derive(clap::Args)]
@@ -135,7 +136,13 @@ impl Unknown {
             Some(manifest) => Outcome::new(manifest, entry.started().ok().flatten().as_ref(), ending),
             None => Outcome::without_manifest(run, Cookie::random()?, ending),
         };
-        record_forgotten(context, &entry, &outcome)
+        let was_checked = submitted_check(&entry).is_some();
+        record_forgotten(context, &entry, &outcome)?;
+        drop(self);
+        if was_checked {
+            withdraw_check(context, run);
+        }
+        Ok(())
     }
 }
 

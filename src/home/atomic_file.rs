@@ -194,7 +194,8 @@ pub fn create_json_unsynced<T: Serialize>(path: &Path, value: &T) -> Result<bool
 fn link_unless_present(temporary: &Path, path: &Path) -> io::Result<bool> {
     let won = match std::fs::hard_link(temporary, path) {
         Ok(()) => true,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+        // Over NFS also if the server did it, its answer was lost, and the client asked again: then both names are of one file.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => temporary.metadata()?.nlink() == 2,
         Err(error) => return Err(error),
     };
     std::fs::remove_file(temporary)?;

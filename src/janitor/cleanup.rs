@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::PassError;
-use super::one_machine;
 use super::report::CleanupReport;
 use super::sweep;
 use super::sweep_lock::SweepLockError;
@@ -14,6 +13,7 @@ use crate::home::atomic_file::FileError;
 use crate::routine::slug::Slug;
 use crate::run::context::Context;
 use crate::run::entry::Entry;
+use crate::run::home_machine;
 use crate::run::id::RunId;
 
 /// Returns what [`clean_up`] would do to the runs of one routine, or of all.
@@ -31,7 +31,7 @@ pub fn dry_run(context: &Context, only: Option<&Slug>) -> Result<CleanupReport, 
 pub fn record_end(context: &Context, run: &RunId) {
     let is_unrecorded = Entry::of(&context.home, run).gone().is_ok_and(|gone| gone.is_some());
     if is_unrecorded
-        && one_machine::check(context).is_ok()
+        && home_machine::check(context).is_ok()
         && let Err(error) = watchdog::pass(context, Some(run.routine()))
     {
         tracing::warn!(%run, %error, "the next watchdog pass records its end");
@@ -49,7 +49,7 @@ pub fn clean_up(
     deleting: Duration,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<CleanupReport, PassError> {
-    one_machine::check(context)?;
+    home_machine::check(context)?;
     let deadline = Instant::now() + deleting;
     let WatchReport { killed, failed, .. } = watchdog::pass(context, only)?;
     let mut report = match sweep::sweep(context, only, deadline, progress) {

@@ -10,7 +10,6 @@ mod clock_doubt;
 pub(crate) mod health;
 pub(crate) mod heartbeat;
 mod inventory;
-pub(crate) mod one_machine;
 mod peers;
 pub(crate) mod plan;
 pub(crate) mod probe;
@@ -37,8 +36,9 @@ use crate::home::atomic_file::FileError;
 use crate::process_tree::ScanError;
 use crate::routine::known::Look;
 use crate::run::context::{App, Context};
+use crate::run::home_machine::{self, NotHere};
+use crate::run::id::RunId;
 use crate::run::janitor_status::{Duty, JanitorStatus};
-use one_machine::NotHere;
 use sweep_lock::SweepLockError;
 
 pub(crate) use sweep::archive_all;
@@ -84,28 +84,29 @@ const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(60);
 
 fn repeat(app: &App, duty: Duty, pass: Pass) {
     loop {
+        // Those that the pass leaves cannot be recorded now.
+        let known = if duty == Duty::Watchdog { watchdog::ended_elsewhere(&app.home) } else { Vec::new() };
         // Passes share only what is behind locks, and a bug in one must not stop the janitor.
         let pause = catch_unwind(AssertUnwindSafe(|| one_pass(app, duty, pass))).unwrap_or(PAUSE_AFTER_PANIC);
         app.janitor.passed(duty, pause);
-        rest(app, duty, pause);
+        rest(app, duty, pause, &known);
     }
 }
 
 /// How soon the end of a run on another machine is recorded.
 const LOOK_FOR_ENDS: Duration = Duration::from_secs(1);
 
-/// Waits for the next pass. The watchdog's comes early for a run that ended on another machine, which cannot record it itself.
-fn rest(app: &App, duty: Duty, pause: Duration) {
+/// Waits for the next pass. The watchdog's comes early for a run that ended on another machine, which cannot record it itself, and was
+/// not known to before the last pass.
+fn rest(app: &App, duty: Duty, pause: Duration, known: &[RunId]) {
     let until = Instant::now() + pause;
-    // Those that the pass has left could not be recorded now.
-    let left = if duty == Duty::Watchdog { watchdog::ended_elsewhere(&app.home) } else { Vec::new() };
     loop {
         let rest = until.saturating_duration_since(Instant::now());
         if duty != Duty::Watchdog || rest < LOOK_FOR_ENDS {
             return std::thread::sleep(rest);
         }
         std::thread::sleep(LOOK_FOR_ENDS);
-        if watchdog::ended_elsewhere(&app.home).iter().any(|run| !left.contains(run)) {
+        if watchdog::ended_elsewhere(&app.home).iter().any(|run| !known.contains(run)) {
             return;
         }
     }
@@ -121,7 +122,7 @@ fn one_pass(app: &App, duty: Duty, pass: Pass) -> Duration {
     let status = &app.janitor;
     status.begin(duty);
     match app.context() {
-        Ok(context) => match one_machine::check(&context) {
+        Ok(context) => match home_machine::check(&context) {
             Ok(()) => pass(&context, status),
             // `health` says so by itself.
             Err(error @ NotHere::Theirs { .. }) => {

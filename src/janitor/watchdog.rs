@@ -19,11 +19,12 @@ use crate::run::context::Context;
 use crate::run::end::{Ended, Order, SUPERVISOR_MARGIN, end_run};
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
-use crate::run::liveness::{self, Assessment, CLOCKS_DIFFER_SECS, JUDGE_LOCK_TIMEOUT, Liveness, Unjudged};
+use crate::run::liveness::{self, Assessment, CLOCKS_DIFFER_SECS, JUDGE_LOCK_TIMEOUT, Liveness, Unjudged, was_taken};
 use crate::run::outcome_file::read_outcome;
 use crate::run::record::{EndCause, Ending, Manifest, Outcome, exceeded_max_runtime, exceeded_max_silence};
 use crate::run::recording::record_abandoned;
 use crate::run::status::Status;
+use crate::run::submit::{submitted_check, withdraw_check};
 use crate::run::workbench::Workbench;
 
 pub(super) use on_slurm::ended_elsewhere;
@@ -199,7 +200,8 @@ pub fn pass(context: &Context, only: Option<&Slug>) -> Result<WatchReport, PassE
             let judged = liveness::judge(context, some.to_vec(), JUDGE_LOCK_TIMEOUT);
             // What is not recorded now is by the next pass.
             let judged = judged.into_iter().take_while(|_| Instant::now() < stop_at);
-            judged.for_each(|assessment| record(context, assessment, &mut report));
+            let checked: Vec<_> = judged.filter_map(|assessment| record(context, assessment, &mut report)).collect();
+            checked.iter().for_each(|run| withdraw_check(context, run));
         }
         let unexpected = |_| Err("ending it failed unexpectedly; see the log on stderr".to_owned());
         let wait = |thread: Result<ScopedJoinHandle<'_, _>, _>| match thread {
@@ -290,19 +292,30 @@ fn as_unknown(assessment: &Assessment) -> Option<Outcome> {
     }
 }
 
-fn record(context: &Context, assessment: Assessment, report: &mut WatchReport) {
-    let run = assessment.entry.id().clone();
-    let was_checked = on_slurm::was_checked(&assessment.entry);
-    let Some(judgement) = assessment.into_judgement() else { return };
-    if let Err(error) = record_abandoned(context, &judgement) {
-        report.failed.push(failed(context, run, error.to_string()));
-    } else if was_checked {
-        on_slurm::withdraw_check(context, &run);
+/// Records the end of a dead run; returns the run if a check of it may wait on Slurm that is not needed any more.
+fn record(context: &Context, assessment: Assessment, report: &mut WatchReport) -> Option<RunId> {
+    let judgement = assessment.into_judgement().ok()?;
+    let run = judgement.entry.id().clone();
+    let was_checked = submitted_check(&judgement.entry).is_some();
+    match record_abandoned(context, &judgement) {
+        Ok(_) => was_checked.then_some(run),
+        Err(error) => {
+            report.failed.push(failed(context, run, error.to_string()));
+            None
+        }
     }
 }
 
 /// Ends a hung run; returns whether this pass did it.
 fn end(context: &Context, run: &RunId, order: &Order) -> Result<bool, String> {
+    let entry = Entry::of(&context.home, run);
+    // One that waited for too long may have started since it was looked at.
+    if order.cause == EndCause::LaunchFailed
+        && entry.end_request().is_ok_and(|made| made.is_none())
+        && was_taken(&entry)
+    {
+        return Ok(false);
+    }
     match end_run(context, run, order) {
         Ok(Ended::Unrecorded(cause)) => Err(format!("it was ended, and its end cannot be recorded yet: {cause}")),
         Ok(Ended::Finished) => Ok(true),

@@ -10,7 +10,7 @@ use super::end_on_slurm;
 use super::entry::Entry;
 use super::id::RunId;
 use super::judge_locks::Hold;
-use super::liveness::{self, JUDGE_LOCK_TIMEOUT, Liveness};
+use super::liveness::{self, JUDGE_LOCK_TIMEOUT, Judgement, Liveness};
 use super::log;
 use super::own_tree;
 use super::record::{EndCause, EndRequest, Manifest, RecordError};
@@ -76,12 +76,17 @@ pub enum EndError {
     /// Processes could not be listed, so that nothing was killed.
     #[error(transparent)]
     Scan(#[from] ScanError),
-    /// Its supervisor was told to end it, or Slurm was.
-    #[error("the run {run} is being ended, and is not over yet: {cause}; the watchdog goes on with it")]
+    /// Its supervisor or Slurm was asked to end it, and has not finished.
+    #[error("the run {run} is still ending: {cause}; the watchdog will finish it")]
     Pending { run: RunId, cause: String },
+    /// It was asked to end, and nothing certain is known of it, so that nobody goes on with it before that changes.
+    #[error(
+        "the run {run} was asked to end, and it is not known whether it has: {cause}; once you know that it is over: moadim-mcp forget {run}"
+    )]
+    Unconfirmed { run: RunId, cause: String },
     /// Its processes were ended, and then it could not be judged.
     #[error(
-        "the processes of the run {run} were ended, and its end is not recorded yet: {cause}; the watchdog tries again"
+        "the processes of the run {run} were ended, and its end cannot be recorded yet: {cause}; the watchdog will retry"
     )]
     Unjudged { run: RunId, cause: String },
 }
@@ -258,23 +263,25 @@ fn judge(context: &Context, entry: &Entry) -> Result<Ended, EndError> {
     loop {
         let judged = liveness::judge(context, vec![entry.clone()], JUDGE_LOCK_TIMEOUT).pop();
         let Some(assessment) = judged else { return Ok(Ended::Finished) };
-        match assessment.liveness.clone() {
+        let assessment = match assessment.into_judgement() {
+            Ok(judgement) => return Ok(record_dead(context, &judgement)),
+            Err(assessment) => assessment.let_go(),
+        };
+        let is_late = Instant::now() >= deadline;
+        match assessment.liveness {
             Liveness::Unknown(cause) => return unjudged(cause),
             Liveness::Unsupervised(processes) => return Ok(Ended::Survived(processes)),
-            Liveness::Queued(_) | Liveness::Elsewhere(_) | Liveness::Owned if Instant::now() >= deadline => {
-                return unjudged("its lock is still held".to_owned());
-            }
-            Liveness::Judging(by) if Instant::now() >= deadline => return unjudged(by),
-            Liveness::Owned | Liveness::Judging(_) | Liveness::Queued(_) | Liveness::Elsewhere(_) => {
-                std::thread::sleep(LONGEST_PAUSE);
-            }
-            Liveness::Dead => {
-                let recorded = assessment.into_judgement().map(|judgement| record_abandoned(context, &judgement));
-                return match recorded {
-                    Some(Err(error)) => Ok(Ended::Unrecorded(error.to_string())),
-                    Some(Ok(_)) | None => Ok(Ended::Finished),
-                };
-            }
+            Liveness::Judging(by) if is_late => return unjudged(by),
+            _ if is_late => return unjudged("its lock is still held".to_owned()),
+            _ => std::thread::sleep(LONGEST_PAUSE),
         }
+    }
+}
+
+/// Records the end of a dead run.
+pub(super) fn record_dead(context: &Context, judgement: &Judgement) -> Ended {
+    match record_abandoned(context, judgement) {
+        Ok(_) => Ended::Finished,
+        Err(error) => Ended::Unrecorded(error.to_string()),
     }
 }

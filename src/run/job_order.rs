@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::context::Context;
 use super::entry::Entry;
+use super::home_machine::{self, NotHere};
 use super::on_disk::workbench_ids;
 use super::outcome_file::read_outcome;
 use super::record::{JobOrder, Origin};
@@ -18,7 +19,7 @@ use crate::routine::model::Routine;
 
 /// A run cannot be submitted to Slurm.
 #[derive(Debug, thiserror::Error)]
-pub enum NoJobOrder {
+pub enum PlacementError {
     /// It asks for more than the home allows.
     #[error(transparent)]
     Resources(#[from] InvalidField),
@@ -32,6 +33,12 @@ pub enum NoJobOrder {
     TooMany { unfinished: usize, max: u64 },
     #[error(transparent)]
     File(#[from] FileError),
+    /// Another machine records, and this run would take place here.
+    #[error(
+        "it would run on this machine ({here}), and {owner} schedules and records for this home; trigger it there, or set \
+         engine = \"slurm\""
+    )]
+    AnotherMachine { here: String, owner: String },
     #[error("the system gave no random bytes: {0}")]
     NoToken(#[from] getrandom::Error),
 }
@@ -45,12 +52,12 @@ pub(crate) fn engine_of(routine: &Routine, config: &Config) -> EngineKind {
 ///
 /// # Errors
 /// Why it cannot.
-pub(super) fn check_placement(context: &Context, routine: &Routine, agent: &Agent) -> Result<(), NoJobOrder> {
+pub(super) fn check_placement(context: &Context, routine: &Routine, agent: &Agent) -> Result<(), PlacementError> {
     if engine_of(routine, &context.config) == EngineKind::Local {
         return Ok(());
     }
     if agent.definition.terminal {
-        return Err(NoJobOrder::Terminal);
+        return Err(PlacementError::Terminal);
     }
     Ok(routine.definition.resources.check_allowed(&context.config)?)
 }
@@ -58,19 +65,38 @@ pub(super) fn check_placement(context: &Context, routine: &Routine, agent: &Agen
 /// Decides what a run is submitted with; `None` if it runs on this machine. The caller holds the routines' lock.
 ///
 /// # Errors
-/// So many runs wait or are alive on Slurm already that another is refused.
-pub(super) fn job_order(context: &Context, routine: &Routine, origin: &Origin) -> Result<Option<JobOrder>, NoJobOrder> {
+/// So many runs wait or are alive on Slurm already that another is refused; or it would run here, where nobody may record it.
+pub(super) fn job_order(
+    context: &Context,
+    routine: &Routine,
+    origin: &Origin,
+    max_runtime_secs: u64,
+) -> Result<Option<JobOrder>, PlacementError> {
     let config = &context.config;
     if engine_of(routine, config) == EngineKind::Local {
-        return Ok(None);
+        return match home_machine::owner(&context.home) {
+            Err(NotHere::Theirs { owner, here, .. }) => Err(PlacementError::AnotherMachine { here, owner }),
+            Err(NotHere::File(error)) => Err(error.into()),
+            Ok(_) => Ok(None),
+        };
     }
     let unfinished = Entry::list(&context.home)?.iter().filter(|entry| is_on_slurm(entry)).count();
     if unfinished as u64 >= config.slurm_max_jobs {
-        return Err(NoJobOrder::TooMany { unfinished, max: config.slurm_max_jobs });
+        return Err(PlacementError::TooMany { unfinished, max: config.slurm_max_jobs });
     }
     let resources = routine.definition.resources.clone().with_defaults(config);
-    Ok(Some(JobOrder { token: random_token()?, resources, excluded: excluded_nodes(context, routine, origin) }))
+    let limit_secs = max_runtime_secs.saturating_add(config.kill_grace_secs + LIMIT_ALLOWANCE_SECS);
+    Ok(Some(JobOrder {
+        token: random_token()?,
+        resources,
+        excluded: excluded_nodes(context, routine, origin),
+        limit_secs: limit_secs.next_multiple_of(60),
+    }))
 }
+
+/// How much longer than its bound and grace Slurm lets a run go on. The supervisor ends it, and Slurm only where that is stuck. The
+/// supervisor may take it a minute after its job has started, and Slurm sends TERM a minute before the limit, or two.
+const LIMIT_ALLOWANCE_SECS: u64 = 240;
 
 /// Whether an unfinished run was submitted to Slurm.
 pub(crate) fn is_on_slurm(entry: &Entry) -> bool {

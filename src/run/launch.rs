@@ -8,6 +8,7 @@ use super::claim::Claim;
 use super::context::Context;
 use super::end::Order;
 use super::entry::Entry;
+use super::home_machine;
 use super::id::RunId;
 use super::outcome_file::read_outcome;
 use super::record::{EndCause, Ending, Manifest, Outcome, SupervisorRecord};
@@ -164,7 +165,10 @@ fn record_unstarted(context: &Context, claim: &Claim, reason: String) -> bool {
         .as_ref()
         .map_or_else(|| Ending::of(Status::LaunchFailed, reason, now), |request| Ending::by_request(request, now));
     let outcome = Outcome::new(&claim.manifest, None, ending);
-    let Err(error) = recording::record(context, &claim.entry, &outcome, Attempt::First) else { return false };
+    // Where another machine records for the home, it finds the outcome.
+    let is_ours = claim.manifest.job.is_none() || home_machine::owner(&context.home).is_ok();
+    let record = if is_ours { recording::record } else { recording::record_on_node };
+    let Err(error) = record(context, &claim.entry, &outcome, Attempt::First) else { return false };
     tracing::warn!(run = %claim.entry.id(), %error, "a failed launch could not be recorded");
     let workbench = Workbench::of(&context.home, claim.entry.id());
     let unwritten = workbench.outcome_file().symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);

@@ -74,23 +74,27 @@ impl Assessment {
         }
     }
 
-    fn let_go(self) -> Self {
+    /// Gives up the hold on it.
+    pub(super) fn let_go(self) -> Self {
         Self { locks: None, ..self }
     }
 
     /// Returns the judge's hold on a dead run, which alone permits recording its end.
-    pub fn into_judgement(self) -> Option<Judgement> {
-        match (self.liveness, self.manifest, self.locks) {
-            (Liveness::Dead, Ok(manifest), Some(locks)) => {
-                Some(Judgement { entry: self.entry, manifest, placed: self.placed, _locks: locks })
+    ///
+    /// # Errors
+    /// It is not dead, or not held.
+    pub fn into_judgement(self) -> Result<Judgement, Box<Self>> {
+        match self {
+            Self { liveness: Liveness::Dead, manifest: Ok(manifest), locks: Some(locks), entry, placed } => {
+                Ok(Judgement { entry, manifest, placed, _locks: locks })
             }
-            _ => None,
+            other => Err(Box::new(other)),
         }
     }
 }
 
 /// Whether a supervisor had a run on its node. What cannot be read may say so.
-pub(super) fn was_taken(entry: &Entry) -> bool {
+pub fn was_taken(entry: &Entry) -> bool {
     !entry.supervisor_on_node().is_ok_and(|taken| taken.is_none())
 }
 

@@ -21,6 +21,7 @@ pub(crate) mod environment;
 pub(crate) mod examine;
 pub(crate) mod history;
 pub(crate) mod hold;
+pub(crate) mod home_machine;
 pub(crate) mod hook;
 pub mod id;
 pub(crate) mod janitor_status;

@@ -5,6 +5,7 @@ use super::disagreement::Facts;
 use super::entry::Entry;
 use super::examine::examine;
 use super::history::{self, Known};
+use super::home_machine;
 use super::hook;
 use super::limit;
 use super::liveness::{Judgement, Placed, was_taken};
@@ -149,8 +150,9 @@ pub(super) fn bar_supervisors(home: &Home, entry: &Entry) -> anyhow::Result<()> 
 /// Records the end of a run that a person gave up. The history may have it already.
 ///
 /// # Errors
-/// Some file could not be written; what was written stays true.
+/// Another machine records for the home, or some file could not be written; what was written stays true.
 pub fn record_forgotten(context: &Context, entry: &Entry, outcome: &Outcome) -> anyhow::Result<()> {
+    home_machine::owner(&context.home)?;
     if entry.manifest().is_ok_and(|manifest| manifest.job.is_some()) && !was_taken(entry) {
         bar_supervisors(&context.home, entry)?;
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::context::Context;
 use super::entry::Entry;
+use super::id::RunId;
 use super::record::{JobOrder, Manifest, SubmittedJob};
 use crate::clock::UnixSeconds;
 use crate::engine::slurm::{Submission, Submitted, check_job_name, run_job_name};
@@ -18,9 +19,6 @@ const SCRIPT: &str = "job.sh";
 const OUTPUT: &str = "job.out";
 const CHECK_SCRIPT: &str = "check.sh";
 const CHECK_OUTPUT: &str = "check.out";
-
-/// How much longer than its bound and grace Slurm lets a run go on: the supervisor ends it, and Slurm only where that is stuck.
-const LIMIT_ALLOWANCE_SECS: u64 = 120;
 
 /// How long a check may take.
 const CHECK_MINUTES: u64 = 5;
@@ -45,8 +43,6 @@ pub(super) fn submit(
 ) -> Result<(), String> {
     let home = context.home.root();
     let words = words(context, "supervise", entry)?;
-    let bound = manifest.max_runtime_secs.unwrap_or(context.config.max_runtime_ceiling_secs);
-    let secs = bound.saturating_add(context.config.kill_grace_secs + LIMIT_ALLOWANCE_SECS);
     let submission = Submission {
         name: run_job_name(&entry.id().to_string()),
         token: &order.token,
@@ -59,7 +55,7 @@ pub(super) fn submit(
         arguments: &context.config.slurm_args,
         node: None,
         excluded: &order.excluded,
-        minutes: secs.div_ceil(60),
+        minutes: order.limit_secs.div_ceil(60),
     };
     let at = UnixSeconds::now();
     let submitted = match context.slurm().submit(&submission, deadline) {
@@ -125,6 +121,13 @@ fn for_checks(arguments: &[String]) -> Vec<String> {
 pub fn submitted_check(entry: &Entry) -> Option<Duration> {
     let submitted = entry.file(CHECK_SCRIPT).metadata().ok()?.modified().ok()?;
     Some(submitted.elapsed().unwrap_or_default())
+}
+
+/// Takes a check out of the queue that is not needed any more. That takes seconds where Slurm is slow: no lock of the run is held.
+pub fn withdraw_check(context: &Context, run: &RunId) {
+    if let Err(error) = context.slurm().withdraw(&check_job_name(&run.to_string())) {
+        tracing::warn!(%run, %error, "cannot cancel a check job that is no longer needed");
+    }
 }
 
 /// Returns the words of a hidden command of ours about a run, for a node.

@@ -14,7 +14,7 @@ use super::context::{Context, ProgramGone};
 use super::entry::Entry;
 use super::environment::{NotAccepted, check_accepted, compose, missing};
 use super::id::RunId;
-use super::job_order::{NoJobOrder, check_placement, job_order};
+use super::job_order::{PlacementError, check_placement, job_order};
 use super::launch::{self, LaunchError};
 use super::liveness::{Liveness, look};
 use super::log;
@@ -87,7 +87,7 @@ pub enum TriggerError {
     },
     /// The routine's runs cannot be submitted to Slurm.
     #[error("the routine '{slug}' cannot run on Slurm: {source}")]
-    Placement { slug: Slug, source: NoJobOrder },
+    Placement { slug: Slug, source: PlacementError },
     /// The routine's options do not fit its agent, this home or this machine.
     #[error("the routine '{slug}' cannot run: {source}")]
     Options { slug: Slug, source: OptionError },
@@ -293,13 +293,13 @@ impl Plan {
     /// A ceiling is reached, the system refuses, or no second is free.
     pub fn claim_locked(&self, context: &Context, triggered: &Moment) -> Result<Claim, TriggerError> {
         self.check_budget(context, triggered.at)?;
-        let job = job_order(context, &self.routine, &self.occasion.origin)
-            .map_err(|source| TriggerError::Placement { slug: self.routine.slug.clone(), source })?;
         let machine = Machine::this();
         let root = context.home.root();
         let home = context.home.identity().map_err(|source| FileError::io("look at", root, source))?;
         let bounds = Bounds::decide(RoutineState::Present(&self.routine.definition), &context.config);
         let max_runtime_secs = bounds.max_runtime_secs;
+        let job = job_order(context, &self.routine, &self.occasion.origin, max_runtime_secs)
+            .map_err(|source| TriggerError::Placement { slug: self.routine.slug.clone(), source })?;
         let Environment { inherited, set, .. } = &self.environment;
         let missing_env: Vec<EnvName> =
             missing(&self.agent, |name| inherited.contains_key(name) || set.contains_key(name)).cloned().collect();

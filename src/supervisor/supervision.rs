@@ -87,6 +87,7 @@ impl Supervisor {
             // A run that waited in a queue has had nothing of its time.
             age_secs: self.taken.at.as_ref().unwrap_or(&self.manifest.triggered).elapsed_secs_at(&Moment::now()),
             max_runtime_secs: bounds.max_runtime_secs_of_run(self.manifest.max_runtime_secs),
+            job_limit_secs: self.manifest.job.as_ref().map(|order| order.limit_secs),
             silent_secs,
             max_silence_secs: bounds.max_silence_secs_of_run(self.manifest.command.max_silence_secs),
             entry_gone_secs: gone_since.map_or(0, |since| since.elapsed().as_secs()),

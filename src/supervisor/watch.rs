@@ -1,6 +1,8 @@
 //! Deciding, once a second, what happens with the agent.
 
-use crate::run::record::{AgentExit, EndCause, EndRequest, exceeded_max_runtime, exceeded_max_silence};
+use crate::run::record::{
+    AgentExit, EndCause, EndRequest, exceeded_job_limit, exceeded_max_runtime, exceeded_max_silence,
+};
 
 /// What the supervisor knows at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub(super) struct State {
     pub(super) age_secs: u64,
     /// The bound as it is now, or as it was read last.
     pub(super) max_runtime_secs: u64,
+    /// How long Slurm lets its job go on, if it is one.
+    pub(super) job_limit_secs: Option<u64>,
     /// Time since the agent last printed something, or started.
     pub(super) silent_secs: u64,
     /// How long it may print nothing, as it is now.
@@ -37,6 +41,10 @@ pub(super) enum Step {
 /// How long an entry may be gone before its run is ended: a home that is being moved or mounted comes back.
 const MAX_ENTRY_GONE_SECS: u64 = 60;
 
+/// How long before the limit of its job TERM may come from Slurm: it is asked for a minute before, may come a minute early, and the run
+/// may have been taken a minute after the start of the job.
+const LIMIT_SIGNAL_SECS: u64 = 180;
+
 /// Decides: what was asked for first, then a signal from outside, then the agent's own end, then the bounds.
 pub(super) fn decide(state: State) -> Step {
     let exceeded = state.age_secs > state.max_runtime_secs;
@@ -46,6 +54,11 @@ pub(super) fn decide(state: State) -> Step {
         // The watchdog asks for it at the bound, and everybody else has it stopped.
         State { request_unwritten: true, .. } if exceeded => exceeds(),
         State { request_unwritten: true, .. } => Step::End(EndCause::Stopped, STOPPED_UNWRITTEN.to_owned()),
+        State { termination_signal: true, job_limit_secs: Some(limit), age_secs, .. }
+            if age_secs.saturating_add(LIMIT_SIGNAL_SECS) >= limit =>
+        {
+            Step::End(EndCause::TimedOut, exceeded_job_limit(limit))
+        }
         State { termination_signal: true, .. } => Step::End(EndCause::Interrupted, TERMINATION_SIGNAL.to_owned()),
         State { exit: Some(exit), .. } => Step::Finish(exit),
         _ if exceeded => exceeds(),
@@ -78,6 +91,7 @@ mod tests {
         termination_signal: false,
         age_secs: 60,
         max_runtime_secs: 60,
+        job_limit_secs: None,
         silent_secs: 30,
         max_silence_secs: Some(30),
         entry_gone_secs: 60,
@@ -96,6 +110,16 @@ mod tests {
             }
             step => panic!("{step:?}"),
         }
+    }
+
+    #[test]
+    fn a_signal_close_to_the_limit_of_its_job_is_slurms_and_any_other_is_an_interruption() {
+        let signalled = |age_secs| {
+            let state = State { termination_signal: true, job_limit_secs: Some(600), max_runtime_secs: 900, ..CALM };
+            decide(State { age_secs, ..state })
+        };
+        assert!(matches!(signalled(419), Step::End(EndCause::Interrupted, _)));
+        assert!(matches!(signalled(420), Step::End(EndCause::TimedOut, reason) if reason.contains("10 min")));
     }
 
     #[test]

@@ -8,11 +8,11 @@ use super::{Finding, Subject};
 use crate::agent::env_file;
 use crate::engine::slurm::Survey;
 use crate::home::config::{Config, EngineKind};
-use crate::janitor::one_machine;
 use crate::janitor::probe::{self, Locks, PROBE_TIMEOUT, Probed, Report};
 use crate::routine::listing::{self, Filter};
 use crate::run::context::Context;
 use crate::run::end::SUPERVISOR_MARGIN;
+use crate::run::home_machine;
 use crate::run::job_order::engine_of;
 
 /// How old Slurm's last answer may be.
@@ -24,7 +24,7 @@ const SURVEY_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Checks Slurm's programs and the cluster's settings.
 pub(super) fn cluster(subject: &Subject<'_>) -> Vec<Finding> {
     let context = &subject.context;
-    if !one_machine::uses_slurm(context) {
+    if !home_machine::uses_slurm(context) {
         return Vec::new();
     }
     match answer(context) {
@@ -100,10 +100,10 @@ fn of_kill_wait(survey: &Survey, needed_secs: u64) -> Option<Finding> {
 /// Says which machine schedules and cleans up.
 pub(super) fn machine(subject: &Subject<'_>) -> Vec<Finding> {
     let context = &subject.context;
-    if !one_machine::uses_slurm(context) {
+    if !home_machine::uses_slurm(context) {
         return Vec::new();
     }
-    let owner = match one_machine::owner(context) {
+    let owner = match home_machine::owner(&context.home) {
         Ok(None) => return Vec::new(),
         Ok(Some(owner)) => owner,
         Err(error) => {
@@ -121,7 +121,7 @@ const NETWORK_PROBE: &str = "api.anthropic.com:443";
 /// Has a job look at what a node is like.
 pub(super) fn node(subject: &Subject<'_>) -> Vec<Finding> {
     let context = &subject.context;
-    if !one_machine::uses_slurm(context) || answer(context).is_err() {
+    if !home_machine::uses_slurm(context) || answer(context).is_err() {
         return Vec::new();
     }
     let users = match agents_on_slurm(context) {
@@ -133,8 +133,8 @@ pub(super) fn node(subject: &Subject<'_>) -> Vec<Finding> {
         Ok(Probed::Reported(report)) => {
             let noted = match report.locks {
                 Locks::Unknown(_) => Ok(()),
-                Locks::Reach => one_machine::note_reach(&context.home, &report.node, true),
-                Locks::DoNotReach => one_machine::note_reach(&context.home, &report.node, false),
+                Locks::Reach => home_machine::note_reach(&context.home, &report.node, true),
+                Locks::DoNotReach => home_machine::note_reach(&context.home, &report.node, false),
             };
             let noted = noted.err().map(|error| Finding::unchecked("whether locks reach other machines", &error));
             of_report(&report, &users).into_iter().chain(noted).collect()

@@ -23,7 +23,7 @@ use crate::run::entry::Entry;
 use crate::run::history::{self, Missed, WhyMissed};
 use crate::run::hold;
 use crate::run::id::RunId;
-use crate::run::job_order::NoJobOrder;
+use crate::run::job_order::PlacementError;
 use crate::run::liveness::{Assessment, Liveness, look};
 use crate::run::on_disk::workbench_ids;
 use crate::run::outcome_file::read_outcome;
@@ -215,7 +215,7 @@ fn is_permanent(error: &TriggerError) -> bool {
             error.is_not_found() || matches!(error, FileError::Damaged { .. })
         }
         TriggerError::Placement { source, .. } => {
-            matches!(source, NoJobOrder::Resources(_) | NoJobOrder::Terminal)
+            matches!(source, PlacementError::Resources(_) | PlacementError::Terminal)
         }
         TriggerError::Routine(_)
         | TriggerError::Disabled { .. }

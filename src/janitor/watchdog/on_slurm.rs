@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Failed, failed};
-use crate::engine::slurm::{Job, check_job_name, run_job_name};
+use crate::engine::slurm::{Job, run_job_name};
 use crate::home::Home;
 use crate::run::context::Context;
 use crate::run::entry::Entry;
@@ -66,26 +66,14 @@ impl Checks {
         self.submitted += 1;
         match submit_check(context, entry, order, node) {
             Ok(()) => {
-                tracing::info!(run = %entry.id(), node, "checking what is left of it on its node");
+                tracing::info!(run = %entry.id(), node, "submitted a check job");
                 None
             }
             Err(error) => {
-                let error = format!("cannot check what is left of it on {node}: {error}");
+                let error = format!("cannot submit a check job to {node}: {error}");
                 Some(failed(context, entry.id().clone(), error))
             }
         }
-    }
-}
-
-/// Whether a check of a run was ever submitted.
-pub(super) fn was_checked(entry: &Entry) -> bool {
-    submitted_check(entry).is_some()
-}
-
-/// Takes a check out of the queue that is not needed any more.
-pub(super) fn withdraw_check(context: &Context, run: &RunId) {
-    if let Err(error) = context.slurm().withdraw(&check_job_name(&run.to_string())) {
-        tracing::warn!(%run, %error, "a check of it that is not needed any more may wait on Slurm");
     }
 }
 

@@ -142,7 +142,7 @@ fn rule_2_what_cannot_be_judged_is_unknown() {
                 .pop()
                 .unwrap()
                 .into_judgement()
-                .is_none()
+                .is_err()
         );
     }
 }
@@ -285,7 +285,8 @@ proptest! {
 /// The lock, and what the node attested, decide without Slurm; what only Slurm knows is unknown until it was asked.
 #[test]
 fn rule_2_a_run_that_slurm_placed_is_judged_by_its_lock_its_records_and_slurm() {
-    let order = JobOrder { token: "t".to_owned(), resources: Resources::default(), excluded: Vec::new() };
+    let order =
+        JobOrder { token: "t".to_owned(), resources: Resources::default(), excluded: Vec::new(), limit_secs: 600 };
     let fixture = fixture(|manifest| {
         manifest.job = Some(order);
         manifest.machine.machine_id.push('x');

@@ -52,6 +52,14 @@ pub(crate) fn exceeded_max_runtime(age_secs: u64, max_runtime_secs: u64) -> Stri
     format!("exceeded max runtime: {age} since its trigger, {allowed} allowed")
 }
 
+/// Says that Slurm ends a job that has reached its limit, which a run's bound may have been raised beyond.
+pub(crate) fn exceeded_job_limit(limit_secs: u64) -> String {
+    format!(
+        "its job reached its time limit of {}; a bound that is raised later does not raise it",
+        HumanDuration(limit_secs)
+    )
+}
+
 /// Says that an agent printed nothing for too long, with both numbers.
 pub(crate) fn exceeded_max_silence(silent_secs: u64, max_silence_secs: u64) -> String {
     let (silent, allowed) = distinct(silent_secs, max_silence_secs);

@@ -17,6 +17,8 @@ pub struct JobOrder {
     /// Nodes that it must not run on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excluded: Vec<String>,
+    /// How long Slurm lets its job go on.
+    pub limit_secs: u64,
 }
 
 /// `job.json`: what became of the submission.

@@ -53,7 +53,7 @@ fn on_a_frozen_node_a_run_is_unknown_and_kept_until_the_node_is_back() {
     wait_until("it to go on", || ticks(&home) > before);
     let report = server.clean_up();
     assert_eq!((&report["killed"], &report["removed"]), (&json!([]), &json!([])), "{report}");
-    assert_says(&kept_because(&report, &run), &["does not answer"]);
+    assert_says(&kept_because(&report, &run), &["its node failed"]);
     assert_says(&server.error("trigger_routine", json!({ "routine": "frozen" })), &["may be"]);
     assert_eq!(lines(&home, "ran"), 1, "no other attempt");
     let listed = server.ok("list_runs", json!({ "routine": "frozen" }));

@@ -1,9 +1,9 @@
 //! Where runs take place on Slurm, servers on several login machines may have the same home open, and their locks may not reach each
-//! other. Then one machine schedules, cleans up and records; the others read, wait, trigger and stop.
+//! other. Then one machine schedules, cleans up and records, until a person decides otherwise; the others read, wait, trigger and stop.
 //!
 //! All processes under one kernel share their locks, those in containers too: they count as one machine.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -61,16 +61,6 @@ struct Reach {
     at: UnixSeconds,
 }
 
-/// What decides which machine schedules and cleans up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Facts<'a> {
-    uses_slurm: bool,
-    owner: Option<&'a HomeMachine>,
-    here: &'a HomeMachine,
-    /// Whether the locks of both machines were seen to reach others.
-    do_locks_reach: bool,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Decision {
     /// This one does, perhaps among others.
@@ -81,11 +71,10 @@ enum Decision {
     StandsBack,
 }
 
-fn decide(facts: &Facts<'_>) -> Decision {
-    match facts.owner {
-        _ if !facts.uses_slurm => Decision::Works,
+fn decide(owner: Option<&HomeMachine>, here: &HomeMachine, do_locks_reach: bool) -> Decision {
+    match owner {
         None => Decision::Claims,
-        Some(owner) if owner.is_same(facts.here) || facts.do_locks_reach => Decision::Works,
+        Some(owner) if owner.is_same(here) || do_locks_reach => Decision::Works,
         Some(_) => Decision::StandsBack,
     }
 }
@@ -94,8 +83,8 @@ fn decide(facts: &Facts<'_>) -> Decision {
 #[derive(Debug, thiserror::Error)]
 pub enum NotHere {
     #[error(
-        "{owner} schedules, cleans up and records for this home since {since}, and nobody knows whether its locks reach \
-         this machine ({here}); here you can read, wait, trigger and stop"
+        "{owner} schedules, cleans up and records for this home (since {since}); its locks may not reach {here}, where you can only \
+         read, trigger, wait and stop"
     )]
     Theirs { owner: String, here: String, since: UnixSeconds, path: PathBuf },
     /// It is not known which machine does.
@@ -108,8 +97,8 @@ impl NotHere {
     pub(crate) fn fix(&self) -> String {
         match self {
             Self::Theirs { owner, path, .. } => format!(
-                "leave it so; or run `moadim-mcp doctor` on {owner} and here, which finds out whether locks reach across; or end \
-                 the servers and janitors on {owner} for good, and remove {}",
+                "nothing, if {owner} stays up. To share the work, run `moadim-mcp doctor` on {owner} and here. To move it here, stop \
+                 every server and janitor on {owner}, and remove {}",
                 path.display()
             ),
             Self::File(_) => "make it readable, or remove it".to_owned(),
@@ -122,24 +111,16 @@ impl NotHere {
 /// # Errors
 /// Another one does, or nobody knows.
 pub(crate) fn check(context: &Context) -> Result<(), NotHere> {
-    if !uses_slurm(context) {
-        return Ok(());
-    }
     let (home, here) = (&context.home, HomeMachine::this());
-    match look(home, &here)? {
-        (_, Decision::Works) => Ok(()),
-        (owner, Decision::StandsBack) => Err(theirs(home, owner.as_ref(), &here)),
-        (_, Decision::Claims) => {
-            if atomic_file::write_json_once(&home.machine_file(), &here)? {
-                tracing::info!(machine = here.host, "this machine schedules and cleans up from now on");
-                return Ok(());
-            }
-            // Another process was faster.
-            match look(home, &here)? {
-                (owner, Decision::StandsBack) => Err(theirs(home, owner.as_ref(), &here)),
-                _ => Ok(()),
-            }
+    match standing(home, &here)? {
+        (_, Decision::Claims) if !uses_slurm(context) => Ok(()),
+        (_, Decision::Claims) if atomic_file::write_json_once(&home.machine_file(), &here)? => {
+            tracing::info!(machine = here.host, "this machine schedules and cleans up from now on");
+            Ok(())
         }
+        // Another process was faster.
+        (_, Decision::Claims) => standing(home, &here).map(drop),
+        _ => Ok(()),
     }
 }
 
@@ -147,26 +128,24 @@ pub(crate) fn check(context: &Context) -> Result<(), NotHere> {
 ///
 /// # Errors
 /// Another one than this does, or nobody knows.
-pub(crate) fn owner(context: &Context) -> Result<Option<HomeMachine>, NotHere> {
-    let here = HomeMachine::this();
-    match look(&context.home, &here)? {
-        (owner, Decision::StandsBack) => Err(theirs(&context.home, owner.as_ref(), &here)),
-        (owner, _) => Ok(owner),
-    }
+pub(crate) fn owner(home: &Home) -> Result<Option<HomeMachine>, NotHere> {
+    standing(home, &HomeMachine::this()).map(|(owner, _)| owner)
 }
 
-fn look(home: &Home, here: &HomeMachine) -> Result<(Option<HomeMachine>, Decision), FileError> {
+/// Returns the owner, and what follows for this machine unless it stands back.
+fn standing(home: &Home, here: &HomeMachine) -> Result<(Option<HomeMachine>, Decision), NotHere> {
     let owner: Option<HomeMachine> = atomic_file::read_json_if_present(&home.machine_file())?;
     let reaches = |machine: &HomeMachine| machine.reach_file(home).exists();
     let do_locks_reach = owner.as_ref().is_some_and(reaches) && reaches(here);
-    let decision = decide(&Facts { uses_slurm: true, owner: owner.as_ref(), here, do_locks_reach });
-    Ok((owner, decision))
-}
-
-fn theirs(home: &Home, owner: Option<&HomeMachine>, here: &HomeMachine) -> NotHere {
-    let since = owner.map_or_else(UnixSeconds::now, |owner| owner.since);
-    let owner = owner.map_or_else(|| "another machine".to_owned(), HomeMachine::name);
-    NotHere::Theirs { owner, here: here.name(), since, path: home.machine_file() }
+    match (decide(owner.as_ref(), here, do_locks_reach), &owner) {
+        (Decision::StandsBack, Some(owner)) => Err(NotHere::Theirs {
+            owner: owner.name(),
+            here: here.name(),
+            since: owner.since,
+            path: home.machine_file(),
+        }),
+        (decision, _) => Ok((owner, decision)),
+    }
 }
 
 /// Notes whether a node saw a lock that this machine held.
@@ -201,8 +180,7 @@ pub(crate) fn uses_slurm(context: &Context) -> bool {
     }
     match context.routines.refresh(&context.home, Look::Share) {
         Ok(known) => has_routine_on_slurm(&known),
-        // Whoever claimed it had read them.
-        Err(_) => Path::exists(&context.home.machine_file()),
+        Err(_) => false,
     }
 }
 
@@ -214,6 +192,7 @@ fn has_routine_on_slurm(known: &Known) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::home::config::Config;
     use crate::run::context::App;
 
     fn machine(id: &str, boot: &str, host: &str) -> HomeMachine {
@@ -235,15 +214,12 @@ mod tests {
     }
 
     #[test]
-    fn one_machine_works_unless_locks_reach_and_all_do_where_nothing_is_on_slurm() {
+    fn one_machine_works_unless_locks_reach() {
         let (here, other) = (machine("a", "1", "login1"), machine("b", "2", "login2"));
-        let decide =
-            |uses_slurm, owner, do_locks_reach| decide(&Facts { uses_slurm, owner, here: &here, do_locks_reach });
-        assert_eq!(decide(false, Some(&other), false), Decision::Works);
-        assert_eq!(decide(true, None, false), Decision::Claims);
-        assert_eq!(decide(true, Some(&here), false), Decision::Works);
-        assert_eq!(decide(true, Some(&other), true), Decision::Works);
-        assert_eq!(decide(true, Some(&other), false), Decision::StandsBack);
+        assert_eq!(decide(None, &here, false), Decision::Claims);
+        assert_eq!(decide(Some(&here), &here, false), Decision::Works);
+        assert_eq!(decide(Some(&other), &here, true), Decision::Works);
+        assert_eq!(decide(Some(&other), &here, false), Decision::StandsBack);
     }
 
     fn context(settings: &str) -> (tempfile::TempDir, Context) {
@@ -260,15 +236,18 @@ mod tests {
         let (_dir, context) = context("engine = 'slurm'");
         check(&context).unwrap();
         let ours = HomeMachine::this();
-        assert!(owner(&context).unwrap().unwrap().is_same(&ours));
+        assert!(owner(&context.home).unwrap().unwrap().is_same(&ours));
         check(&context).unwrap();
         let other = machine("b", "2", "login2");
         atomic_file::write_json(&context.home.machine_file(), &other).unwrap();
         let error = check(&context).unwrap_err();
         assert!(error.to_string().starts_with("login2 schedules") && error.fix().contains("machine.json"), "{error}");
-        assert!(owner(&context).is_err());
+        assert!(owner(&context.home).is_err());
         std::fs::remove_file(context.home.machine_file()).unwrap();
         check(&context).unwrap();
+        atomic_file::write_json(&context.home.machine_file(), &other).unwrap();
+        let local_again = Context { config: Config::default(), ..context.clone() };
+        assert!(check(&local_again).is_err(), "its runs on Slurm may be alive");
         std::fs::write(context.home.machine_file(), "{").unwrap();
         assert!(matches!(check(&context), Err(NotHere::File(_))), "nobody works while nobody knows who does");
     }
