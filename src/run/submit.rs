@@ -7,7 +7,7 @@ use super::context::Context;
 use super::entry::Entry;
 use super::record::{JobOrder, Manifest, SubmittedJob};
 use crate::clock::UnixSeconds;
-use crate::engine::slurm::{Submission, Submitted, check_job_name, run_job_name};
+use crate::engine::slurm::{Placement, Submission, Submitted, check_job_name, run_job_name};
 use crate::home::atomic_file;
 use crate::process_tree::COOKIE_VARIABLE;
 use crate::quote::saying;
@@ -57,33 +57,41 @@ pub(super) fn submit(
         directory: home,
         resources: &order.resources,
         arguments: &context.config.slurm_args,
-        node: None,
-        excluded: &order.excluded,
+        placement: Placement::Anywhere,
         minutes: secs.div_ceil(60),
     };
     let at = UnixSeconds::now();
-    let submitted = match context.slurm().submit(&submission, deadline) {
-        // Where that leaves no node, the one that failed is better than none.
-        Submitted::Refused(_) if !order.excluded.is_empty() => {
-            context.slurm().submit(&Submission { excluded: &[], ..submission }, deadline)
-        }
-        submitted => submitted,
-    };
-    match submitted {
-        Submitted::Taken(job) => entry.set_job(&SubmittedJob { job: Some(job), at, problem: None }),
-        Submitted::Unsure(problem) => {
-            tracing::warn!(run = %entry.id(), problem, "Slurm did not confirm the run's job; it is looked for");
+    let slurm = context.slurm();
+    let submit = |placement| slurm.submit(&Submission { placement, ..submission.clone() }, deadline);
+    match off_failed_nodes(&order.excluded, submit) {
+        Submitted::Accepted(job) => entry.set_job(&SubmittedJob { job: Some(job), at, problem: None }),
+        Submitted::Unconfirmed(problem) => {
+            tracing::warn!(run = %entry.id(), problem, "Slurm did not confirm the job; looking for it by name");
             entry.set_job(&SubmittedJob { job: None, at, problem: Some(problem) });
         }
-        Submitted::Refused(reason) => return Err(format!("Slurm did not take it: {reason}")),
+        Submitted::Refused(reason) | Submitted::NotSent(reason) => {
+            return Err(format!("cannot submit its job: {reason}"));
+        }
     }
     Ok(())
+}
+
+/// Submits a run off the nodes that failed its earlier attempts. If Slurm refuses that, it may leave no node, and then one that failed
+/// is better than none.
+fn off_failed_nodes<'a>(failed: &'a [String], mut submit: impl FnMut(Placement<'a>) -> Submitted) -> Submitted {
+    if failed.is_empty() {
+        return submit(Placement::Anywhere);
+    }
+    match submit(Placement::Not(failed)) {
+        Submitted::Refused(_) => submit(Placement::Anywhere),
+        submitted => submitted,
+    }
 }
 
 /// Submits a job that ends what is left of a run on its node, and attests there that nothing is.
 ///
 /// # Errors
-/// Slurm refused it. Where it is unsure, the next look tells.
+/// Slurm refused it, or was not asked. Where Slurm did not confirm it, the next look tells.
 pub fn submit_check(context: &Context, entry: &Entry, order: &JobOrder, node: &str) -> Result<(), String> {
     let script = entry.file(CHECK_SCRIPT);
     // The last one attested nothing.
@@ -104,13 +112,12 @@ pub fn submit_check(context: &Context, entry: &Entry, order: &JobOrder, node: &s
         directory: context.home.root(),
         resources: &Resources { partition: order.resources.partition.clone(), ..CHECK_RESOURCES },
         arguments: &for_checks(&context.config.slurm_args),
-        node: Some(node),
-        excluded: &[],
+        placement: Placement::On(node),
         minutes: CHECK_MINUTES,
     };
     match context.slurm().submit(&submission, Instant::now() + CHECK_TIMEOUT) {
-        Submitted::Taken(_) | Submitted::Unsure(_) => Ok(()),
-        Submitted::Refused(reason) => Err(reason),
+        Submitted::Accepted(_) | Submitted::Unconfirmed(_) => Ok(()),
+        Submitted::Refused(reason) | Submitted::NotSent(reason) => Err(reason),
     }
 }
 
@@ -151,4 +158,37 @@ fn said_in(entry: &Entry, file: &str) -> String {
     const SHOWN_CHARS: usize = 300;
     let said = atomic_file::read(&entry.file(file), atomic_file::MAX_RECORD_BYTES);
     saying(String::from_utf8_lossy(&said.unwrap_or_default()).trim(), SHOWN_CHARS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refusal_is_submitted_again_without_the_exclusion() {
+        let failed = ["n1".to_owned()];
+        let submit = |answer: Submitted| {
+            let mut placements = Vec::new();
+            let submitted = off_failed_nodes(&failed, |placement| {
+                placements.push(placement == Placement::Anywhere);
+                if placements.len() == 1 { answer.clone() } else { Submitted::Accepted("2".to_owned()) }
+            });
+            (placements, submitted)
+        };
+        let again = (vec![false, true], Submitted::Accepted("2".to_owned()));
+        assert_eq!(submit(Submitted::Refused("no node".to_owned())), again);
+        for answer in [
+            Submitted::Accepted("1".to_owned()),
+            Submitted::NotSent("no sbatch".to_owned()),
+            Submitted::Unconfirmed("timed out".to_owned()),
+        ] {
+            assert_eq!(submit(answer.clone()), (vec![false], answer));
+        }
+        let mut placements = Vec::new();
+        off_failed_nodes(&[], |placement| {
+            placements.push(placement == Placement::Anywhere);
+            Submitted::Refused("no".to_owned())
+        });
+        assert_eq!(placements, [true], "nothing was excluded");
+    }
 }

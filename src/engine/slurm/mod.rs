@@ -26,7 +26,7 @@ pub use job::{Job, JobEnd, JobState};
 pub use jobs::{Jobs, check_job_name, probe_job_name, run_job_name};
 pub use looks::{Freshness, Look, Looks};
 pub use program::remove_unused as remove_unused_programs;
-pub use submit::{Submission, Submitted};
+pub use submit::{Placement, Submission, Submitted};
 pub use survey::Survey;
 pub(crate) use verdict::exceeded_max_queue;
 pub use verdict::{Check, Facts, Node, Seen, Verdict, decide};
@@ -56,7 +56,7 @@ impl Slurm {
     /// Submits a job, once.
     pub fn submit(&self, submission: &Submission<'_>, deadline: Instant) -> Submitted {
         let submitted = submission.submit(deadline.min(Instant::now() + ANSWER_TIMEOUT));
-        if let Submitted::Unsure(cause) = &submitted {
+        if let Submitted::Unconfirmed(cause) = &submitted {
             self.looks.did_not_answer(cause);
         }
         submitted
