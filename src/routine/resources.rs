@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::invalid_field::InvalidField;
-use crate::home::config::{Config, is_partition};
+use crate::home::config::{Config, is_slurm_name};
 
 /// What a run asks of the machine that it is placed on. Only Slurm reads it.
 #[serde_with::skip_serializing_none]
@@ -41,7 +41,7 @@ impl Resources {
                 return Err(InvalidField::new(field, 0, "it must be at least 1; leave it out for the default"));
             }
         }
-        if let Some(partition) = partition.as_ref().filter(|partition| !is_partition(partition)) {
+        if let Some(partition) = partition.as_ref().filter(|partition| !is_slurm_name(partition)) {
             return Err(InvalidField::new(
                 "resources.partition",
                 format_args!("'{partition}'"),

@@ -10,7 +10,7 @@ use crate::engine::slurm::{
     run_job_name,
 };
 use crate::home::Home;
-use crate::home::config::is_partition;
+use crate::home::config::is_slurm_name;
 use crate::process_tree::Cookie;
 use crate::run::context::Context;
 use crate::run::entry::Entry;
@@ -104,7 +104,7 @@ fn placed_by_slurm(
 fn ask_about_nodes(slurm: &Slurm, runs: Vec<&mut Known>, deadline: Instant) {
     let nodes: BTreeSet<&str> = runs.iter().filter_map(|one| Some(one.taken.as_ref()?.1.as_str())).collect();
     // One that is none would make Slurm refuse to answer for all.
-    let nodes: Vec<&str> = nodes.into_iter().filter(|node| is_partition(node)).collect();
+    let nodes: Vec<&str> = nodes.into_iter().filter(|node| is_slurm_name(node)).collect();
     if nodes.is_empty() {
         return;
     }
