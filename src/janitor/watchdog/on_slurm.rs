@@ -67,7 +67,7 @@ impl Checks {
             return None;
         }
         self.submitted += 1;
-        match submit_check(context, entry, order, node) {
+        match submit_check(context, entry, order, node, PAUSE_BETWEEN_CHECKS) {
             Ok(()) => {
                 tracing::info!(run = %entry.id(), node, "checking what is left of it on its node");
                 None
