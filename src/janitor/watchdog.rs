@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use super::PassError;
 use super::report::{Failed, Killed};
 use crate::clock::{Moment, UnixSeconds};
-use crate::engine::slurm::exceeded_max_queue;
 use crate::home::atomic_file::FileError;
 use crate::process_tree::{Cookie, names};
 use crate::routine::bounds::{Bounds, BoundsTable};
@@ -21,7 +20,9 @@ use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::liveness::{self, Assessment, JUDGE_LOCK_TIMEOUT, Liveness, Unjudged};
 use crate::run::outcome_file::read_outcome;
-use crate::run::record::{EndCause, Ending, Manifest, Outcome, exceeded_max_runtime, exceeded_max_silence};
+use crate::run::record::{
+    EndCause, Ending, Manifest, Outcome, exceeded_max_queue, exceeded_max_runtime, exceeded_max_silence,
+};
 use crate::run::recording::record_abandoned;
 use crate::run::status::Status;
 use crate::run::workbench::Workbench;

@@ -45,11 +45,11 @@ impl Resources {
             return Err(InvalidField::new(
                 "resources.partition",
                 format_args!("'{partition}'"),
-                "it names one partition",
+                "it must be the name of one partition",
             ));
         }
         if let Some(constraint) = constraint.as_ref().filter(|constraint| !is_constraint(constraint)) {
-            let rule = "it is made of names of features and the operators & | * ( ) [ ], 200 characters at most";
+            let rule = "it may contain feature names and & | * ( ) [ ], at most 200 bytes";
             return Err(InvalidField::new("resources.constraint", format_args!("'{constraint}'"), rule));
         }
         Ok(())
@@ -69,7 +69,7 @@ impl Resources {
             if let (Some(value), Some(max)) = (value, max)
                 && value > max
             {
-                let rule = format!("at most {max} may be asked for; a person changes {key} in config.toml");
+                let rule = format!("the limit is {max} ({key} in config.toml)");
                 return Err(InvalidField::new(field, value, rule));
             }
         }
@@ -77,7 +77,7 @@ impl Resources {
             Some(partition) if !config.slurm_partitions.contains(partition) => {
                 let allowed = config.slurm_partitions.join(", ");
                 let rule = if allowed.is_empty() {
-                    "no partition may be chosen; a person lists some in slurm_partitions of config.toml".to_owned()
+                    "no partition may be chosen; list some as slurm_partitions in config.toml".to_owned()
                 } else {
                     format!("it must be one of: {allowed} (slurm_partitions in config.toml)")
                 };

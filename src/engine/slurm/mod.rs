@@ -28,7 +28,6 @@ pub use looks::{Freshness, Look, Looks};
 pub use program::remove_unused as remove_unused_programs;
 pub use submit::{Placement, Submission, Submitted};
 pub use survey::Survey;
-pub(crate) use verdict::exceeded_max_queue;
 pub use verdict::{Check, Facts, Node, Seen, Verdict, decide};
 
 /// How long one command may take: calls of tools answer within 5 s.
