@@ -139,7 +139,7 @@ fn classify(answer: Result<String, ClientError>) -> Submitted {
         "credential",
     ];
     match answer {
-        Ok(printed) | Err(ClientError::Untold { printed, .. }) => {
+        Ok(printed) | Err(ClientError::ExitUnknown { printed, .. }) => {
             // On a federation the cluster's name follows.
             let id = printed.trim().lines().last().unwrap_or_default().split(';').next().unwrap_or_default();
             if !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -216,8 +216,8 @@ mod tests {
         }
         let ended = Err(ClientError::Failed { program: "sbatch", said: String::new() });
         assert!(matches!(classify(ended), Submitted::Unconfirmed(_)), "by a signal");
-        let untold = Err(ClientError::Untold { program: "sbatch", printed: "18\n".to_owned() });
-        assert_eq!(classify(untold), Submitted::Accepted("18".to_owned()));
+        let exit_unknown = Err(ClientError::ExitUnknown { program: "sbatch", printed: "18\n".to_owned() });
+        assert_eq!(classify(exit_unknown), Submitted::Accepted("18".to_owned()));
         let refused = failed("Batch job submission failed: Invalid partition name specified");
         assert!(matches!(classify(refused), Submitted::Refused(said) if said.contains("Invalid partition")));
         assert!(matches!(classify(Err(ClientError::Missing("sbatch"))), Submitted::NotSent(_)));
