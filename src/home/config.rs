@@ -293,7 +293,7 @@ pub fn is_command(words: &[String]) -> bool {
 /// What a person may write where a command runs.
 pub const COMMAND_RULE: &str = "a list of a command and its arguments, as in [\"notify-send\", \"done\"]";
 
-pub(crate) use slurm::is_partition;
+pub(crate) use slurm::is_slurm_name;
 
 /// How long an archive is kept at least, whatever it takes.
 pub const MIN_ARCHIVE_AGE_SECS: u64 = 7 * 24 * 60 * 60;

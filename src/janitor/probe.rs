@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixSeconds;
-use crate::engine::slurm::{Job, JobState, Seen, Slurm, Submission, Submitted, probe_job_name};
+use crate::engine::slurm::{Job, JobState, Placement, Seen, Slurm, Submission, Submitted, probe_job_name};
 use crate::home::atomic_file;
 use crate::home::lock::FileLock;
 use crate::home::{self, Home, random_suffix};
@@ -81,8 +81,8 @@ pub(super) enum Locks {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Probed {
     Reported(Report),
-    /// Slurm has it not, and why.
-    Refused(String),
+    /// Slurm does not have it, and why.
+    NotSubmitted(String),
     /// It did not start in time, and why.
     Waits(String),
     /// It started, and did not report in time.
@@ -121,13 +121,12 @@ pub(super) fn probe(context: &Context, agents: Vec<String>, address: Option<Stri
         directory: home.root(),
         resources: &resources.with_defaults(&context.config),
         arguments: &context.config.slurm_args,
-        node: None,
-        excluded: &[],
+        placement: Placement::Anywhere,
         minutes: PROBE_MINUTES,
     };
     let deadline = Instant::now() + PROBE_TIMEOUT;
-    if let Submitted::Refused(reason) = slurm.submit(&submission, deadline) {
-        return Ok(Probed::Refused(reason));
+    if let Submitted::Refused(reason) | Submitted::NotSent(reason) = slurm.submit(&submission, deadline) {
+        return Ok(Probed::NotSubmitted(reason));
     }
     let probed = wait(&slurm, &files, &name, &order.token, deadline);
     if !matches!(probed, Probed::Reported(_) | Probed::Ended(..))

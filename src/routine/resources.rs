@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::invalid_field::InvalidField;
-use crate::home::config::{Config, is_partition};
+use crate::home::config::{Config, is_slurm_name};
 
 /// What a run asks of the machine that it is placed on. Only Slurm reads it.
 #[serde_with::skip_serializing_none]
@@ -41,15 +41,15 @@ impl Resources {
                 return Err(InvalidField::new(field, 0, "it must be at least 1; leave it out for the default"));
             }
         }
-        if let Some(partition) = partition.as_ref().filter(|partition| !is_partition(partition)) {
+        if let Some(partition) = partition.as_ref().filter(|partition| !is_slurm_name(partition)) {
             return Err(InvalidField::new(
                 "resources.partition",
                 format_args!("'{partition}'"),
-                "it names one partition",
+                "it must be the name of one partition",
             ));
         }
         if let Some(constraint) = constraint.as_ref().filter(|constraint| !is_constraint(constraint)) {
-            let rule = "it is made of names of features and the operators & | * ( ) [ ], 200 characters at most";
+            let rule = "it may contain feature names and & | * ( ) [ ], at most 200 bytes";
             return Err(InvalidField::new("resources.constraint", format_args!("'{constraint}'"), rule));
         }
         Ok(())
@@ -69,7 +69,7 @@ impl Resources {
             if let (Some(value), Some(max)) = (value, max)
                 && value > max
             {
-                let rule = format!("at most {max} may be asked for; a person changes {key} in config.toml");
+                let rule = format!("the limit is {max} ({key} in config.toml)");
                 return Err(InvalidField::new(field, value, rule));
             }
         }
@@ -77,7 +77,7 @@ impl Resources {
             Some(partition) if !config.slurm_partitions.contains(partition) => {
                 let allowed = config.slurm_partitions.join(", ");
                 let rule = if allowed.is_empty() {
-                    "no partition may be chosen; a person lists some in slurm_partitions of config.toml".to_owned()
+                    "no partition may be chosen; list some as slurm_partitions in config.toml".to_owned()
                 } else {
                     format!("it must be one of: {allowed} (slurm_partitions in config.toml)")
                 };

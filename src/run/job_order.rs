@@ -12,7 +12,7 @@ use super::status::Status;
 use super::workbench::Workbench;
 use crate::agent::Agent;
 use crate::home::atomic_file::FileError;
-use crate::home::config::{Config, EngineKind, is_partition};
+use crate::home::config::{Config, EngineKind, is_slurm_name};
 use crate::random_token::random_token;
 use crate::routine::invalid_field::InvalidField;
 use crate::routine::model::Routine;
@@ -116,7 +116,7 @@ fn excluded_nodes(context: &Context, routine: &Routine, origin: &Origin) -> Vec<
     let node = |id| {
         let outcome = read_outcome(&Workbench::of(&context.home, &id), &id).ok()?;
         let is_attempt = outcome.origin.attempt_of(&id).0 == of && outcome.status == Status::Interrupted;
-        outcome.job.filter(|_| is_attempt)?.node.filter(|node| is_partition(node))
+        outcome.job.filter(|_| is_attempt)?.node.filter(|node| is_slurm_name(node))
     };
     let nodes: BTreeSet<String> = ids.into_iter().take(SEARCHED_WORKBENCHES).filter_map(node).collect();
     nodes.into_iter().collect()

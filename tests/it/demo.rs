@@ -90,7 +90,7 @@ fn assert_whole_story(output: &Output, took: Duration) -> String {
         "> read_log",
         "> cleanup_workbenches",
         "is kept for 5 s",
-        " s since its trigger, 2 s allowed",
+        " s, 2 s allowed",
         "removed  say-hello-",
         VERDICT,
         "claude mcp add --scope user moadim -- ",

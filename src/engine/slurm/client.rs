@@ -17,10 +17,10 @@ const KEPT: [&str; 8] = ["HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "LD
 /// How much of a program's complaint is repeated.
 const SHOWN_CHARS: usize = 300;
 
-/// A program of Slurm gave no answer that can be used.
+/// A Slurm command failed, or its answer cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
-    #[error("{0} is not installed here, or not on PATH; run moadim-mcp on a machine from which you submit jobs")]
+    #[error("cannot find {0} on PATH; run moadim-mcp on a machine where you can submit jobs")]
     Missing(&'static str),
     /// There is no answer yet, and this caller does not wait for one.
     #[error("Slurm was not asked yet")]
@@ -30,9 +30,9 @@ pub enum ClientError {
     /// It failed, and what it said.
     #[error("{program} failed{said}")]
     Failed { program: &'static str, said: String },
-    /// The host lets us ignore how our children end, so that nobody knows whether this is its whole answer.
-    #[error("how {program} ended is not known")]
-    Untold { program: &'static str, printed: String },
+    /// A host may start us with SIGCHLD ignored: then no exit status is known, and this may not be the whole answer.
+    #[error("cannot tell whether {program} succeeded")]
+    ExitUnknown { program: &'static str, printed: String },
     #[error("cannot run {program}: {error}")]
     NotRun { program: &'static str, error: String },
 }
@@ -58,7 +58,7 @@ pub(super) fn run(program: &'static str, command: &mut Command, deadline: Instan
     match bounded_command::run(command, deadline) {
         Ok(finished) if finished.succeeded == Some(true) => Ok(String::from_utf8_lossy(&finished.stdout).into_owned()),
         Ok(finished) if finished.succeeded.is_none() => {
-            Err(ClientError::Untold { program, printed: String::from_utf8_lossy(&finished.stdout).into_owned() })
+            Err(ClientError::ExitUnknown { program, printed: String::from_utf8_lossy(&finished.stdout).into_owned() })
         }
         Ok(finished) => {
             let said = String::from_utf8_lossy(&finished.stderr);

@@ -29,9 +29,8 @@ pub use jobs::{Jobs, check_job_name, probe_job_name, run_job_name};
 pub use looks::{Look, Looks};
 pub use node::Node;
 pub use program::remove_unused as remove_unused_programs;
-pub use submit::{Submission, Submitted};
+pub use submit::{Placement, Submission, Submitted};
 pub use survey::Survey;
-pub(crate) use verdict::exceeded_max_queue;
 pub use verdict::{Check, Facts, OnNode, Seen, Verdict, decide};
 
 /// How long one command may take: calls of tools answer within 5 s.
@@ -60,7 +59,7 @@ impl Slurm {
     pub fn submit(&self, submission: &Submission<'_>, deadline: Instant) -> Submitted {
         let began = Instant::now();
         let submitted = submission.submit(deadline.min(began + ANSWER_TIMEOUT));
-        if let Submitted::Unsure(_) = &submitted {
+        if let Submitted::Unconfirmed(_) = &submitted {
             self.looks.jobs.failed(ClientError::TimedOut("sbatch"), began);
         }
         submitted

@@ -27,23 +27,32 @@ pub struct Submission<'a> {
     pub resources: &'a Resources,
     /// A person's own arguments.
     pub arguments: &'a [String],
-    /// The node that it must run on.
-    pub node: Option<&'a str>,
-    /// Nodes that it must not run on.
-    pub excluded: &'a [String],
+    pub placement: Placement<'a>,
     /// After how many minutes Slurm ends it.
     pub minutes: u64,
 }
 
-/// What became of it. It is never submitted a second time.
+/// Where a job may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement<'a> {
+    Anywhere,
+    /// On this node.
+    On(&'a str),
+    /// On any node but these, of which there is at least one.
+    Not(&'a [String]),
+}
+
+/// What became of a submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Submitted {
-    /// Slurm has it, with this id.
-    Taken(String),
-    /// Slurm refused it.
+    /// Slurm has the job, with this id.
+    Accepted(String),
+    /// Slurm answered, and said no.
     Refused(String),
-    /// Nobody knows: Slurm may have it. Its name and its token tell, once Slurm answers.
-    Unsure(String),
+    /// Slurm was never asked.
+    NotSent(String),
+    /// Slurm may have the job. Its name and its token will tell, so it is never submitted again.
+    Unconfirmed(String),
 }
 
 impl Submission<'_> {
@@ -62,9 +71,10 @@ impl Submission<'_> {
         memory_mib.iter().for_each(|mib| add("mem", &format!("{mib}M")));
         partition.iter().for_each(|partition| add("partition", partition));
         constraint.iter().for_each(|constraint| add("constraint", constraint));
-        self.node.iter().for_each(|node| add("nodelist", node));
-        if !self.excluded.is_empty() {
-            add("exclude", &self.excluded.join(","));
+        match self.placement {
+            Placement::Anywhere => {}
+            Placement::On(node) => add("nodelist", &node),
+            Placement::Not(nodes) => add("exclude", &nodes.join(",")),
         }
         add("job-name", &self.name);
         add("comment", &self.token);
@@ -92,14 +102,14 @@ impl Submission<'_> {
     pub(super) fn submit(&self, deadline: Instant) -> Submitted {
         // Never through what something else put in its place.
         if let Err(error) = atomic_file::write(self.script, self.script().as_bytes()) {
-            return Submitted::Refused(error.to_string());
+            return Submitted::NotSent(error.to_string());
         }
         if Instant::now() >= deadline {
-            return Submitted::Refused("preparing its submission took too long; try again".to_owned());
+            return Submitted::NotSent("preparing the job took too long; trigger it again".to_owned());
         }
         let mut command = match client::command("sbatch") {
             Ok(command) => command,
-            Err(error) => return Submitted::Refused(error.to_string()),
+            Err(error) => return Submitted::NotSent(error.to_string()),
         };
         command.args(self.arguments()).envs(self.variable.clone());
         classify(client::run("sbatch", &mut command, deadline))
@@ -111,11 +121,11 @@ fn literal(path: &Path) -> String {
     path.to_string_lossy().replace('%', "%%")
 }
 
-/// Decides what an answer means. One that is wrongly taken for a refusal loses the job, and starts nothing twice: its supervisor
-/// finds no entry any more.
+/// Decides what an answer means. A job that is wrongly called refused or not sent is lost, but starts nothing twice: its supervisor
+/// finds the run taken, or gone.
 fn classify(answer: Result<String, ClientError>) -> Submitted {
-    /// What `sbatch` says when it did not hear the controller's answer.
-    const UNHEARD: [&str; 9] = [
+    /// What `sbatch` says when it did not hear the controller's answer. munge may die between request and answer.
+    const UNHEARD: [&str; 11] = [
         "timed out",
         "Unable to contact",
         "onnection",
@@ -125,26 +135,28 @@ fn classify(answer: Result<String, ClientError>) -> Submitted {
         "receive",
         "Unexpected message",
         "standby",
+        "uthentication",
+        "credential",
     ];
     match answer {
-        Ok(printed) | Err(ClientError::Untold { printed, .. }) => {
+        Ok(printed) | Err(ClientError::ExitUnknown { printed, .. }) => {
             // On a federation the cluster's name follows.
             let id = printed.trim().lines().last().unwrap_or_default().split(';').next().unwrap_or_default();
             if !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()) {
-                Submitted::Taken(id.to_owned())
+                Submitted::Accepted(id.to_owned())
             } else {
-                Submitted::Unsure("sbatch printed no job id".to_owned())
+                Submitted::Unconfirmed("sbatch printed no job id".to_owned())
             }
         }
         Err(error @ (ClientError::Missing(_) | ClientError::NotRun { .. } | ClientError::NotAsked)) => {
-            Submitted::Refused(error.to_string())
+            Submitted::NotSent(error.to_string())
         }
-        Err(error @ ClientError::TimedOut(_)) => Submitted::Unsure(error.to_string()),
+        Err(error @ ClientError::TimedOut(_)) => Submitted::Unconfirmed(error.to_string()),
         Err(error @ ClientError::Failed { .. }) => {
             let said = error.to_string();
             // What a signal ended says nothing.
             if !said.contains("error:") || UNHEARD.iter().any(|words| said.contains(words)) {
-                Submitted::Unsure(said)
+                Submitted::Unconfirmed(said)
             } else {
                 Submitted::Refused(said)
             }
@@ -170,8 +182,7 @@ mod tests {
             directory: Path::new("/h"),
             resources: &resources,
             arguments: &["--account=x".to_owned(), "--mem=1G".to_owned()],
-            node: None,
-            excluded: &["n1".to_owned(), "n2".to_owned()],
+            placement: Placement::Not(&["n1".to_owned(), "n2".to_owned()]),
             minutes: 63,
         };
         let arguments: Vec<String> =
@@ -189,26 +200,28 @@ mod tests {
     }
 
     #[test]
-    fn only_a_clear_word_is_a_refusal() {
+    fn only_a_clear_no_is_a_refusal() {
         let failed =
             |said: &str| Err(ClientError::Failed { program: "sbatch", said: format!(": sbatch: error: {said}") });
-        assert_eq!(classify(Ok("17\n".to_owned())), Submitted::Taken("17".to_owned()));
-        assert_eq!(classify(Ok("17;cluster\n".to_owned())), Submitted::Taken("17".to_owned()));
-        assert!(matches!(classify(Ok(String::new())), Submitted::Unsure(_)));
-        assert!(matches!(classify(Err(ClientError::TimedOut("sbatch"))), Submitted::Unsure(_)));
+        assert_eq!(classify(Ok("17\n".to_owned())), Submitted::Accepted("17".to_owned()));
+        assert_eq!(classify(Ok("17;cluster\n".to_owned())), Submitted::Accepted("17".to_owned()));
+        assert!(matches!(classify(Ok(String::new())), Submitted::Unconfirmed(_)));
+        assert!(matches!(classify(Err(ClientError::TimedOut("sbatch"))), Submitted::Unconfirmed(_)));
         for unheard in [
             "Batch job submission failed: Unable to contact slurm controller (connect failure)",
             "Batch job submission failed: Socket timed out on send/recv operation",
             "Batch job submission failed: Zero Bytes were transmitted or received",
+            "Batch job submission failed: Protocol authentication error",
+            "Munge decode failed: Invalid credential",
         ] {
-            assert!(matches!(classify(failed(unheard)), Submitted::Unsure(_)), "{unheard}");
+            assert!(matches!(classify(failed(unheard)), Submitted::Unconfirmed(_)), "{unheard}");
         }
         let ended = Err(ClientError::Failed { program: "sbatch", said: String::new() });
-        assert!(matches!(classify(ended), Submitted::Unsure(_)), "by a signal");
-        let untold = Err(ClientError::Untold { program: "sbatch", printed: "18\n".to_owned() });
-        assert_eq!(classify(untold), Submitted::Taken("18".to_owned()));
+        assert!(matches!(classify(ended), Submitted::Unconfirmed(_)), "by a signal");
+        let exit_unknown = Err(ClientError::ExitUnknown { program: "sbatch", printed: "18\n".to_owned() });
+        assert_eq!(classify(exit_unknown), Submitted::Accepted("18".to_owned()));
         let refused = failed("Batch job submission failed: Invalid partition name specified");
         assert!(matches!(classify(refused), Submitted::Refused(said) if said.contains("Invalid partition")));
-        assert!(matches!(classify(Err(ClientError::Missing("sbatch"))), Submitted::Refused(_)));
+        assert!(matches!(classify(Err(ClientError::Missing("sbatch"))), Submitted::NotSent(_)));
     }
 }

@@ -3,7 +3,7 @@
 use super::job::{Job, JobEnd, JobState};
 use super::looks::Look;
 use super::node::Node;
-use crate::clock::{HumanDuration, UnixSeconds};
+use crate::clock::UnixSeconds;
 
 /// What Slurm says of the jobs of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,12 +179,6 @@ fn is_settled(job: &Job, now: UnixSeconds) -> bool {
     job.ended_at.is_some_and(|ended| ended.age_secs_at(now) >= SETTLING_SECS)
 }
 
-/// Says that a run waited too long in the queue, with both numbers.
-pub(crate) fn exceeded_max_queue(age_secs: u64, max_queue_secs: u64) -> String {
-    let (age, allowed) = (HumanDuration(age_secs), HumanDuration(max_queue_secs));
-    format!("waited in Slurm's queue for {age}, {allowed} allowed (max_queue_secs)")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,11 +333,5 @@ mod tests {
     fn a_second_start_elsewhere_says_nothing_of_the_first() {
         let (taken, seen) = (on_n1(), Seen::Jobs(vec![job("1", "COMPLETED", "n2", 0)]));
         assert_eq!(decide(&Facts { fenced_secs: Some(1), ..facts(&taken, &seen) }), check_on_n1());
-    }
-
-    #[test]
-    fn too_long_in_the_queue_is_said_with_both_numbers() {
-        let reason = exceeded_max_queue(90_000, 86_400);
-        assert!(reason.contains("1 day 1 h") && reason.contains("1 day allowed"), "{reason}");
     }
 }

@@ -215,7 +215,7 @@ fn of_silence(probed: Probed) -> Option<Finding> {
     let secs = PROBE_TIMEOUT.as_secs();
     Some(match probed {
         Probed::Reported(_) => return None,
-        Probed::Refused(reason) => {
+        Probed::NotSubmitted(reason) => {
             let fix = "see slurm_args and slurm_partitions in config.toml; a run would be refused, too";
             Finding::problem("probe job", format!("Slurm did not take it: {reason}"), fix)
         }

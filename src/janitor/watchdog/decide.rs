@@ -1,9 +1,8 @@
 //! What to do with one run: a pure function.
 
-use crate::engine::slurm::exceeded_max_queue;
 use crate::run::end::SUPERVISOR_MARGIN;
 use crate::run::liveness::Liveness;
-use crate::run::record::{EndCause, exceeded_max_runtime, exceeded_max_silence};
+use crate::run::record::{EndCause, exceeded_max_queue, exceeded_max_runtime, exceeded_max_silence};
 
 /// How much longer than its bound and grace a run may take while it has a supervisor, which should end it.
 const SUPERVISOR_ALLOWANCE_SECS: u64 = 15;

@@ -64,7 +64,7 @@ impl Checks {
             return None;
         }
         self.submitted += 1;
-        match submit_check(context, entry, order, node) {
+        match submit_check(context, entry, order, node, PAUSE_BETWEEN_CHECKS) {
             Ok(()) => {
                 tracing::info!(run = %entry.id(), node, "submitted a check job");
                 None

@@ -9,7 +9,7 @@ use crate::engine::slurm::{
     Check, Facts, Job, JobEnd, JobState, Look, Node, OnNode, Seen, Slurm, Verdict, check_job_name, decide, run_job_name,
 };
 use crate::home::Home;
-use crate::home::config::is_partition;
+use crate::home::config::is_slurm_name;
 use crate::process_tree::Cookie;
 use crate::run::context::Context;
 use crate::run::entry::Entry;
@@ -153,7 +153,7 @@ impl Cluster {
         let deciding = runs.values().filter(|known| known.depends_on_node());
         let nodes: BTreeSet<&str> = deciding.filter_map(|known| Some(known.taken.as_ref()?.node.as_str())).collect();
         // One that is none would make Slurm refuse to answer for all.
-        let nodes: Vec<&str> = nodes.into_iter().filter(|node| is_partition(node)).collect();
+        let nodes: Vec<&str> = nodes.into_iter().filter(|node| is_slurm_name(node)).collect();
         if nodes.is_empty() {
             return Self::default();
         }

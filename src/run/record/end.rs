@@ -49,7 +49,13 @@ pub struct EndRequest {
 /// Says that a run exceeded its bound, with both numbers.
 pub(crate) fn exceeded_max_runtime(age_secs: u64, max_runtime_secs: u64) -> String {
     let (age, allowed) = distinct(age_secs, max_runtime_secs);
-    format!("exceeded max runtime: {age} since its trigger, {allowed} allowed")
+    format!("exceeded max runtime: {age}, {allowed} allowed")
+}
+
+/// Says that a run waited too long in Slurm's queue, with both numbers.
+pub(crate) fn exceeded_max_queue(age_secs: u64, max_queue_secs: u64) -> String {
+    let (age, allowed) = distinct(age_secs, max_queue_secs);
+    format!("waited in Slurm's queue for {age}, {allowed} allowed (max_queue_secs)")
 }
 
 /// Says that Slurm ends a job that has reached its limit, which a run's bound may have been raised beyond.
@@ -70,4 +76,23 @@ pub(crate) fn exceeded_max_silence(silent_secs: u64, max_silence_secs: u64) -> S
 fn distinct(one: u64, other: u64) -> (String, String) {
     let rounded = (HumanDuration(one).to_string(), HumanDuration(other).to_string());
     if rounded.0 == rounded.1 { (format!("{one} s"), format!("{other} s")) } else { rounded }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_that_was_barely_exceeded_is_said_with_two_numbers() {
+        assert_eq!(
+            exceeded_max_queue(86_401, 86_400),
+            "waited in Slurm's queue for 86401 s, 86400 s allowed (max_queue_secs)"
+        );
+        assert_eq!(
+            exceeded_max_queue(90_000, 86_400),
+            "waited in Slurm's queue for 1 day 1 h, 1 day allowed (max_queue_secs)"
+        );
+        assert_eq!(exceeded_max_runtime(86_401, 86_400), "exceeded max runtime: 86401 s, 86400 s allowed");
+        assert_eq!(exceeded_max_silence(61, 60), "hung: it printed nothing for 1 min 1 s, 1 min allowed");
+    }
 }

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::home::atomic_file::{self, FileError};
 
 pub use end::{EndCause, EndRequest};
-pub(crate) use end::{exceeded_job_limit, exceeded_max_runtime, exceeded_max_silence};
+pub(crate) use end::{exceeded_job_limit, exceeded_max_queue, exceeded_max_runtime, exceeded_max_silence};
 pub use job::{Gone, JobOrder, SlurmJob, SubmittedJob};
 pub use manifest::{Environment, Machine, Manifest, Origin, Precheck, Verify};
 pub(crate) use outcome::UNVERIFIED;

@@ -222,18 +222,21 @@ impl Ending {
         let by_job =
             |status, reason: &str| Self { retain_from: self.retain_from, ..Self::of(status, reason.to_owned(), now) };
         match end {
-            Some(JobEnd::Cancelled) => by_job(Status::Interrupted, "its job was cancelled on Slurm"),
-            Some(JobEnd::Preempted) => by_job(Status::Interrupted, "its job was preempted on Slurm"),
-            Some(JobEnd::NodeFailed) => by_job(Status::Interrupted, "the node that it ran on failed"),
+            Some(JobEnd::Cancelled) => by_job(Status::Interrupted, "its job was cancelled"),
+            Some(JobEnd::Preempted) => by_job(Status::Interrupted, "its job was preempted"),
+            Some(JobEnd::NodeFailed) => by_job(Status::Interrupted, "its node failed"),
             Some(JobEnd::TimedOut) if was_taken => by_job(Status::TimedOut, "Slurm ended its job at the time limit"),
             Some(JobEnd::OutOfMemory) => {
-                by_job(Status::Failed, "it took more memory than its job had; ask for more in resources.memory_mib")
+                by_job(Status::Failed, "its job ran out of memory; raise resources.memory_mib")
             }
             Some(JobEnd::TimedOut | JobEnd::Completed | JobEnd::Failed) | None if was_taken => {
                 Self { status: Status::Lost, ..self }
             }
-            Some(_) => by_job(Status::LaunchFailed, "its job ended on Slurm before a supervisor had it"),
-            None => by_job(Status::LaunchFailed, "Slurm does not know its job: it was never accepted, or was lost"),
+            Some(_) => by_job(Status::LaunchFailed, "its job ended before its supervisor started"),
+            None => by_job(
+                Status::LaunchFailed,
+                "Slurm does not know its job: it never accepted it, or lost it; trigger it again",
+            ),
         }
     }
 
@@ -347,6 +350,51 @@ mod tests {
         }
         let stub = ending(false, exit(Some(1), None));
         assert_eq!(stub.status, Status::LaunchFailed, "what ended was not the agent yet");
+    }
+
+    #[test]
+    fn how_its_job_ended_decides_where_nothing_better_is_known() {
+        let (last, now) = (UnixSeconds(50), UnixSeconds(99));
+        let by_job = |was_taken, end| {
+            Ending::of_abandoned(was_taken, None, None, false, last, now).or_by_job(end, was_taken, now)
+        };
+        let vanished = "its supervisor and its processes vanished without recording an end";
+        let early = (Status::LaunchFailed, "its job ended before its supervisor started");
+        let cancelled = (Status::Interrupted, "its job was cancelled");
+        let preempted = (Status::Interrupted, "its job was preempted");
+        let node_failed = (Status::Interrupted, "its node failed");
+        let memory = (Status::Failed, "its job ran out of memory; raise resources.memory_mib");
+        let too_late = (Status::TimedOut, "Slurm ended its job at the time limit");
+        let unknown = "Slurm does not know its job: it never accepted it, or lost it; trigger it again";
+        for (end, with_supervisor, without) in [
+            (Some(JobEnd::Completed), (Status::Lost, vanished), early),
+            (Some(JobEnd::Failed), (Status::Lost, vanished), early),
+            (Some(JobEnd::TimedOut), too_late, early),
+            (Some(JobEnd::Cancelled), cancelled, cancelled),
+            (Some(JobEnd::Preempted), preempted, preempted),
+            (Some(JobEnd::OutOfMemory), memory, memory),
+            (Some(JobEnd::NodeFailed), node_failed, node_failed),
+            (None, (Status::Lost, vanished), (Status::LaunchFailed, unknown)),
+        ] {
+            for (was_taken, expected) in [(true, with_supervisor), (false, without)] {
+                let ending = by_job(was_taken, end);
+                assert_eq!((ending.status, ending.reason.as_deref().unwrap()), expected, "{end:?}, {was_taken}");
+            }
+        }
+        let request = EndRequest {
+            cause: EndCause::Stopped,
+            reason: "asked".into(),
+            by: "stop_run".into(),
+            at: UnixSeconds(60),
+            last_output: last,
+        };
+        let exit = AgentExit { code: Some(0), signal: None };
+        for known in [
+            Ending::of_abandoned(true, Some(&request), None, false, last, now),
+            Ending::of_abandoned(true, None, Some(exit), false, last, now),
+        ] {
+            assert_eq!(known.clone().or_by_job(Some(JobEnd::Cancelled), true, now), known, "that is better");
+        }
     }
 
     #[test]

@@ -169,7 +169,7 @@ fn what_ends_without_a_record_is_decided_a_minute_later() {
     let lost = "vanished without recording an end";
     let ends = [
         (&runs[0], "timed_out", "at the time limit", Some("TIMEOUT")),
-        (&runs[1], "interrupted", "was cancelled on Slurm", Some("CANCELLED")),
+        (&runs[1], "interrupted", "its job was cancelled", Some("CANCELLED")),
         (&runs[2], "lost", lost, None),
         (&runs[3], "lost", lost, None),
         (&without_us, "launch_failed", "home/bin/moadim-mcp-", Some("FAILED")),

@@ -85,7 +85,7 @@ fn what_slurm_refuses_is_a_failed_launch_that_says_why() {
     let mut server = cluster.server(&home);
     let routine = server.create("Refused", "echo never", json!({}));
     let error = server.error("trigger_routine", json!({ "routine": routine }));
-    assert_says(&error, &["Slurm did not take it", "invalid partition specified: elsewhere"]);
+    assert_says(&error, &["cannot submit its job", "invalid partition specified: elsewhere"]);
     let listed = server.ok("list_runs", json!({ "routine": routine }));
     assert_eq!(listed["runs"][0]["status"], "launch_failed", "{listed}");
     let arguments = json!({ "title": "X", "agent": "shell", "prompt": "x", "resources": { "gpus": 1 } });
