@@ -87,11 +87,10 @@ fn forecast_end(context: &Context, assessment: &Assessment) -> ForecastEnd {
     }
     let (retain_from, status) = match read_outcome(&workbench, assessment.entry.id()) {
         Ok(outcome) => (outcome.retain_from, outcome.status),
-        Err(_) => {
-            let request = context.unwritten_ends.of(assessment.entry.id());
-            let ending = assessment.abandoned_ending(request.as_ref(), last_output, UnixSeconds::now());
-            (ending.retain_from, ending.status)
-        }
+        Err(_) => match assessment.ending(context, UnixSeconds::now()) {
+            Ok(ending) => (ending.retain_from, ending.status),
+            Err(_) => (last_output, Status::Unknown),
+        },
     };
     ForecastEnd { retain_from, status }
 }

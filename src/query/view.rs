@@ -121,10 +121,9 @@ impl RunView {
         }
         view.job.clone_from(&assessment.placed.job);
         view.started_at = started.as_ref().map(|started| started.at);
-        let last_output = Workbench::of(&context.home, entry.id()).last_output_or(view.triggered_at);
         (view.status, view.status_reason, view.finished_at) = match unreadable {
             Some(reason) => (Status::Unknown, Some(reason), None),
-            None => status_of(assessment, started.is_some(), request.as_ref(), last_output, now),
+            None => status_of(context, assessment, started.is_some(), request.as_ref(), now),
         };
         if let Err(error) = &assessment.manifest
             && view.status_reason.is_none()
@@ -297,10 +296,10 @@ fn unasked(origin: Origin) -> Option<Origin> {
 
 /// Returns the status of a run that has an entry, the reason, and when it ended if nothing of it is left.
 fn status_of(
+    context: &Context,
     assessment: &Assessment,
     is_started: bool,
     request: Option<&EndRequest>,
-    last_output: UnixSeconds,
     now: UnixSeconds,
 ) -> (Status, Option<String>, Option<UnixSeconds>) {
     let live = match assessment.liveness {
@@ -309,10 +308,12 @@ fn status_of(
         _ => Status::Preparing,
     };
     let reason = match (&assessment.liveness, request) {
-        // What the next judge writes, unless what the agent printed says more.
+        // What the next judge writes.
         (Liveness::Dead, _) => {
-            let ending = assessment.abandoned_ending(request, last_output, now);
-            return (ending.status, ending.reason, Some(ending.finished_at));
+            return match assessment.ending(context, now) {
+                Ok(ending) => (ending.status, ending.reason, Some(ending.finished_at)),
+                Err(cause) => (Status::Unknown, Some(cause), None),
+            };
         }
         (Liveness::Owned, None) => None,
         (Liveness::Queued(why), None) => Some(why.clone()),

@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 use super::context::Context;
 use super::entry::Entry;
 use super::judge_locks::{Hold, JudgeLocks};
-use super::record::{EndRequest, Ending, Manifest, RecordError};
+use super::record::{Manifest, RecordError};
 use super::recorded_processes::RecordedProcesses;
 use super::this_machine::Here;
-use crate::clock::UnixSeconds;
 use crate::process_tree::{Process, Scan, start_at};
 use on_slurm::OnSlurm;
 
@@ -51,29 +50,6 @@ pub struct Assessment {
 }
 
 impl Assessment {
-    /// Returns how the run ended, if it is dead and nobody wrote it down. A request for its end that is not on disk is `unwritten`.
-    pub fn abandoned_ending(
-        &self,
-        unwritten: Option<&EndRequest>,
-        last_output: UnixSeconds,
-        now: UnixSeconds,
-    ) -> Ending {
-        let started = self.entry.started().ok().flatten();
-        let request = self.entry.end_request().ok().flatten();
-        let exit = self.entry.verifying().ok().flatten().or_else(|| self.entry.terminal_exit().ok().flatten());
-        let started = match &self.manifest {
-            Ok(manifest) => manifest.may_have_started(started.as_ref()),
-            Err(_) => started.is_some(),
-        };
-        let was_to_be_verified = self.manifest.as_ref().is_ok_and(|manifest| manifest.verify.is_some());
-        let request = request.as_ref().or(unwritten);
-        let ending = Ending::of_abandoned(started, request, exit, was_to_be_verified, last_output, now);
-        match &self.manifest {
-            Ok(manifest) if manifest.job.is_some() => ending.or_by_job(self.placed.end, was_taken(&self.entry), now),
-            _ => ending,
-        }
-    }
-
     /// Gives up the hold on it.
     pub(super) fn let_go(self) -> Self {
         Self { locks: None, ..self }

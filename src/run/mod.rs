@@ -6,6 +6,7 @@
 //! [`record`], and what follows from how a run ended in [`status`]. The other rooms are `history`, what outlives the workbench,
 //! and `log`, what the agent printed.
 
+pub(crate) mod abandoned;
 pub(crate) mod argument_space;
 pub(crate) mod budget;
 mod carriers;

@@ -1,5 +1,6 @@
 //! The end of a run, step by step: its outcome, its line in the history, and only then the end of its entry.
 
+use super::abandoned::Remains;
 use super::context::Context;
 use super::disagreement::Facts;
 use super::entry::Entry;
@@ -7,19 +8,15 @@ use super::examine::examine;
 use super::history::{self, Known};
 use super::home_machine;
 use super::hook;
-use super::limit;
 use super::liveness::{Judgement, Placed, was_taken};
 use super::outcome_file::{write_outcome, written_outcome};
-use super::output::{Source, read_summary};
-use super::record::{Ending, Gone, Machine, Manifest, Outcome, RecordError, UNVERIFIED};
+use super::record::{Gone, Machine, Manifest, Outcome, RecordError};
 use super::report::read_report;
 use super::retries::{self, Settled};
 use super::status::Status;
-use super::submit::said_by_job;
 use super::this_machine::Here;
-use super::verified::{add_evidence, believe_only, of_verified};
+use super::verified::{add_evidence, believe_only};
 use super::workbench::Workbench;
-use crate::agent::output::FinalEvent;
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
 use crate::home::atomic_file;
@@ -184,44 +181,10 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
         finish(context, entry, &past.outcome, true, Known::Perhaps)?;
         return Ok(past.outcome);
     }
-    let verification = atomic_file::unless_damaged(entry.verified())?;
-    let was_to_be_verified = manifest.verify.is_some();
-    let started = atomic_file::unless_damaged(entry.started())?;
-    let exit = match atomic_file::unless_damaged(entry.verifying())? {
-        None => atomic_file::unless_damaged(entry.terminal_exit())?,
-        exit => exit,
-    };
-    let last_output = Workbench::of(&context.home, entry.id()).last_output_or(manifest.triggered.at);
-    let now = UnixSeconds::now();
-    let request = entry.end_request()?.or_else(|| context.unwritten_ends.of(entry.id()));
-    let summary = read_summary(&context.home, entry.id(), manifest.command.output, Source::Abandoned);
-    let ended = summary.as_ref().and_then(|summary| summary.ended);
-    let is_unverified = was_to_be_verified && verification.is_none();
-    let may_have_started = manifest.may_have_started(started.as_ref());
-    let ending = Ending::of_abandoned(may_have_started, request.as_ref(), exit, is_unverified, last_output, now);
-    let ending = if manifest.job.is_some() { by_job(ending, entry, placed, now) } else { ending };
-    let limited_by = limit::that_ended(exit.unwrap_or_default(), summary.as_ref());
-    let ending = match (ended, limited_by) {
-        // Unless something else ended it, or it never started.
-        (_, Some(limit)) if matches!(ending.status, Status::Lost | Status::Failed) => Ending {
-            status: Status::Limited,
-            reason: Some(format!("{}; its supervisor died before that was recorded", limit::in_words(limit))),
-            ..ending
-        },
-        (Some(FinalEvent::Succeeded), _) if ending.status == Status::Lost && is_unverified => {
-            Ending { reason: Some(UNVERIFIED.to_owned()), ..ending }
-        }
-        // Its own word, which it gave before or after its supervisor died.
-        (Some(ended), _) if ending.status == Status::Lost => Ending {
-            status: if ended == FinalEvent::Succeeded { Status::Succeeded } else { Status::Failed },
-            reason: Some("its agent reported its end, and its supervisor died before that was recorded".to_owned()),
-            ..ending
-        },
-        _ => ending,
-    };
-    let ending = if verification.is_some() && request.is_none() { of_verified(ending) } else { ending };
-    let mut outcome = Outcome::new(manifest, started.as_ref(), ending);
-    if may_have_started && started.is_none() && outcome.status != Status::Lost {
+    let remains = Remains::read(context, entry, manifest, placed)?;
+    let mut outcome = Outcome::new(manifest, remains.started.as_ref(), remains.ending(manifest, UnixSeconds::now()));
+    let Remains { started, exit, verification, summary, .. } = remains;
+    if manifest.may_have_started(started.as_ref()) && started.is_none() && outcome.status != Status::Lost {
         // The earliest that it can be: without any, the run would count as one that cost nothing.
         outcome.started_at = Some(manifest.triggered.at);
     }
@@ -239,17 +202,6 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
     outcome.set_said(summary, &manifest.command, &workbench);
     record(context, entry, &outcome, Attempt::First)?;
     Ok(outcome)
-}
-
-/// Adds what Slurm says of the end of a job, and what the job printed where no supervisor had it.
-fn by_job(ending: Ending, entry: &Entry, placed: &Placed, now: UnixSeconds) -> Ending {
-    let ending = ending.or_by_job(placed.end, was_taken(entry), now);
-    match ending.reason {
-        Some(reason) if ending.status == Status::LaunchFailed => {
-            Ending { reason: Some(format!("{reason}{}", said_by_job(entry))), ..ending }
-        }
-        reason => Ending { reason, ..ending },
-    }
 }
 
 /// Notes in an outcome that its supervisor wrote how Slurm saw the job's end, if it did not end well; returns whether it noted it.

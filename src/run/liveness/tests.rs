@@ -1,6 +1,7 @@
 use super::*;
 use crate::agent::{AgentCommand, StdinSource};
 use crate::clock::Moment;
+use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file;
 use crate::home::config::Config;

@@ -1,0 +1,121 @@
+//! How a run ended that was left behind: what its remaining files show, and what follows from them.
+
+use super::context::Context;
+use super::disagreement::Verification;
+use super::entry::Entry;
+use super::limit;
+use super::liveness::{Assessment, Placed, was_taken};
+use super::output::{Source, read_summary};
+use super::record::{AgentExit, EndRequest, Ending, Manifest, Started, UNVERIFIED};
+use super::status::Status;
+use super::submit::said_by_job;
+use super::verified::of_verified;
+use super::workbench::Workbench;
+use crate::agent::output::{FinalEvent, Summary};
+use crate::clock::UnixSeconds;
+use crate::engine::slurm::JobEnd;
+use crate::home::atomic_file::{self, FileError};
+
+/// What is left of a dead run whose end nobody recorded.
+#[derive(Debug)]
+pub(crate) struct Remains {
+    pub(super) started: Option<Started>,
+    request: Option<EndRequest>,
+    pub(super) exit: Option<AgentExit>,
+    pub(super) verification: Option<Verification>,
+    pub(super) summary: Option<Summary>,
+    last_output: UnixSeconds,
+    /// Of a run on Slurm.
+    job: Option<JobRemains>,
+}
+
+#[derive(Debug)]
+struct JobRemains {
+    end: Option<JobEnd>,
+    /// Whether a supervisor had it.
+    was_taken: bool,
+    /// What the job printed itself.
+    said: String,
+}
+
+impl Remains {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// There is some record that cannot be read now.
+    pub(crate) fn read(
+        context: &Context,
+        entry: &Entry,
+        manifest: &Manifest,
+        placed: &Placed,
+    ) -> Result<Self, FileError> {
+        let exit = match atomic_file::unless_damaged(entry.verifying())? {
+            None => atomic_file::unless_damaged(entry.terminal_exit())?,
+            exit => exit,
+        };
+        let job = || JobRemains { end: placed.end, was_taken: was_taken(entry), said: said_by_job(entry) };
+        Ok(Self {
+            started: atomic_file::unless_damaged(entry.started())?,
+            request: entry.end_request()?.or_else(|| context.unwritten_ends.of(entry.id())),
+            exit,
+            verification: atomic_file::unless_damaged(entry.verified())?,
+            summary: read_summary(&context.home, entry.id(), manifest.command.output, Source::Abandoned),
+            last_output: Workbench::of(&context.home, entry.id()).last_output_or(manifest.triggered.at),
+            job: manifest.job.is_some().then(job),
+        })
+    }
+
+    /// Decides how it ended.
+    pub(crate) fn ending(&self, manifest: &Manifest, now: UnixSeconds) -> Ending {
+        let is_unverified = manifest.verify.is_some() && self.verification.is_none();
+        let has_started = manifest.may_have_started(self.started.as_ref());
+        let (request, exit) = (self.request.as_ref(), self.exit);
+        let ending = Ending::of_abandoned(has_started, request, exit, is_unverified, self.last_output, now);
+        let ending = self.by_job(ending, now);
+        let limited_by = limit::that_ended(exit.unwrap_or_default(), self.summary.as_ref());
+        let reported = self.summary.as_ref().and_then(|summary| summary.ended);
+        let ending = match (reported, limited_by) {
+            // Unless something else ended it, or it never started.
+            (_, Some(limit)) if matches!(ending.status, Status::Lost | Status::Failed) => Ending {
+                status: Status::Limited,
+                reason: Some(format!("{}; its supervisor died before that was recorded", limit::in_words(limit))),
+                ..ending
+            },
+            (Some(FinalEvent::Succeeded), _) if ending.status == Status::Lost && is_unverified => {
+                Ending { reason: Some(UNVERIFIED.to_owned()), ..ending }
+            }
+            // Its own word, which it gave before or after its supervisor died.
+            (Some(reported), _) if ending.status == Status::Lost => Ending {
+                status: if reported == FinalEvent::Succeeded { Status::Succeeded } else { Status::Failed },
+                reason: Some("its agent reported its end, and its supervisor died before that was recorded".to_owned()),
+                ..ending
+            },
+            _ => ending,
+        };
+        if self.verification.is_some() && request.is_none() { of_verified(ending) } else { ending }
+    }
+
+    /// Adds what Slurm says of the end of its job, and what the job printed where no supervisor had it.
+    fn by_job(&self, ending: Ending, now: UnixSeconds) -> Ending {
+        let Some(job) = &self.job else { return ending };
+        let ending = ending.or_by_job(job.end, job.was_taken, now);
+        match ending.reason {
+            Some(reason) if ending.status == Status::LaunchFailed => {
+                Ending { reason: Some(format!("{reason}{}", job.said)), ..ending }
+            }
+            reason => Ending { reason, ..ending },
+        }
+    }
+}
+
+impl Assessment {
+    /// Returns how a dead run ended that left no outcome.
+    ///
+    /// # Errors
+    /// Its records cannot be read now.
+    pub(crate) fn ending(&self, context: &Context, now: UnixSeconds) -> Result<Ending, String> {
+        let manifest = self.manifest.as_ref().map_err(ToString::to_string)?;
+        let remains = Remains::read(context, &self.entry, manifest, &self.placed).map_err(|error| error.to_string())?;
+        Ok(remains.ending(manifest, now))
+    }
+}
