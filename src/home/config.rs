@@ -118,7 +118,7 @@ pub struct Config {
     pub catch_up_window_secs: u64,
     /// Where runs take place if their routine does not say.
     pub engine: EngineKind,
-    /// Arguments of `sbatch` for every job, each one long option in one word, as `--account=x`. Not those that are set for each run.
+    /// Arguments of `sbatch` for every job, each one long option, such as `--account=x`. Not those that are set for each run.
     pub slurm_args: Vec<String>,
     /// The partitions that routines may choose; the first is the default. If empty, Slurm's default and no other.
     pub slurm_partitions: Vec<String>,

@@ -39,7 +39,7 @@ const PAUSE_BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 const PROBE_MINUTES: u64 = 2;
 
 /// Its files.
-const ORDER: &str = "order.json";
+const REQUEST: &str = "request.json";
 const REPORT: &str = "report.json";
 const LOCK: &str = "lock";
 const SCRIPT: &str = "job.sh";
@@ -47,7 +47,7 @@ const OUTPUT: &str = "job.out";
 
 /// What the job is to find out.
 #[derive(Debug, Serialize, Deserialize)]
-struct Order {
+struct Request {
     /// What only a job that sees this file knows.
     token: String,
     agents: Vec<String>,
@@ -100,8 +100,8 @@ pub(super) enum Probed {
 pub(super) fn probe(context: &Context, agents: Vec<String>, address: Option<String>) -> anyhow::Result<Probed> {
     let home = &context.home;
     let files = Files::make(home)?;
-    let order = Order { token: random_token()?, agents, address };
-    atomic_file::write_json(&files.file(ORDER), &order)?;
+    let request = Request { token: random_token()?, agents, address };
+    atomic_file::write_json(&files.file(REQUEST), &request)?;
     // A node writes into it: an open file shows what another machine wrote sooner than a missing one appears.
     atomic_file::write_in_place(&files.file(REPORT), b"")?;
     let _held = FileLock::acquire_unsigned(&files.file(LOCK), Duration::ZERO)?;
@@ -113,7 +113,7 @@ pub(super) fn probe(context: &Context, agents: Vec<String>, address: Option<Stri
     let resources = Resources { cpus: Some(1), memory_mib: Some(256), ..Resources::default() };
     let submission = Submission {
         name: name.clone(),
-        token: &order.token,
+        token: &request.token,
         words: &words,
         variable: None,
         script: &files.file(SCRIPT),
@@ -128,7 +128,7 @@ pub(super) fn probe(context: &Context, agents: Vec<String>, address: Option<Stri
     if let Submitted::Refused(reason) | Submitted::NotSent(reason) = slurm.submit(&submission, deadline) {
         return Ok(Probed::NotSubmitted(reason));
     }
-    let probed = wait(&slurm, &files, &name, &order.token, deadline);
+    let probed = wait(&slurm, &files, &name, &request.token, deadline);
     if !matches!(probed, Probed::Reported(_) | Probed::Ended(..))
         && let Err(error) = slurm.end_all(&name)
     {

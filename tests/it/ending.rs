@@ -81,7 +81,7 @@ fn a_hung_run_is_ended_at_its_bound_with_no_server_alive(home: TestHome, _: Host
     assert_nothing_is_left(&home, &run);
     let log = home.raw_log(&run);
     let note = log.lines().find(|line| line.contains("exceeded max runtime")).expect("a note in the log");
-    let secs = note.split_once("runtime: ").and_then(|(_, rest)| rest.split_once(" s since")).expect("a number").0;
+    let secs = note.split_once("runtime: ").and_then(|(_, rest)| rest.split_once(" s, ")).expect("a number").0;
     assert!(secs.parse::<u64>().unwrap() > 2 && note.contains(" 2 s allowed"), "both numbers: {note}");
     assert_eq!(log.matches("exceeded max runtime").count(), 1, "{log}");
     assert_eq!(home.history(&run)[0]["status"], "timed_out");

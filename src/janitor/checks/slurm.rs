@@ -47,7 +47,7 @@ fn answer(context: &Context) -> Result<Survey, Finding> {
     let asked = slurm.look(RECENT).result;
     let survey = asked.and_then(|_| slurm.survey(Instant::now() + SURVEY_TIMEOUT));
     survey.map_err(|cause| {
-        let fix = "scontrol ping; runs that are alive go on, and what waits for an answer is decided once there is one";
+        let fix = "check the controller: scontrol ping. Runs that are alive go on";
         Finding::problem("Slurm", format!("it does not answer: {cause}"), fix)
     })
 }
@@ -75,10 +75,9 @@ fn of_tracking(survey: &Survey) -> Option<Finding> {
     Some(Finding::problem(
         "Slurm",
         format!(
-            "it tracks processes by {tracking}, which loses those that leave their session: where a supervisor dies, a job of \
-             ours must look on its node before its run counts as over"
+            "{tracking} loses processes that leave their session; after a supervisor dies, a check job must look on its node"
         ),
-        "ask your site for ProctrackType=proctrack/cgroup in slurm.conf; until then such runs stay `unknown` for longer",
+        "ask your site for ProctrackType=proctrack/cgroup",
     ))
 }
 
@@ -87,8 +86,9 @@ fn of_kill_wait(survey: &Survey, needed_secs: u64) -> Option<Finding> {
     Some(Finding::problem(
         "Slurm",
         format!(
-            "it kills a job {secs} s after it asked it to end (KillWait), and a run may take {needed_secs} s to end and to \
-             record that (kill_grace_secs and 5 s more): the outcome of a run that Slurm ends is lost"
+            "KillWait is {secs} s, and a run may need {needed_secs} s to end (kill_grace_secs + {}): when Slurm ends a run, its \
+             outcome may be lost",
+            SUPERVISOR_MARGIN.as_secs()
         ),
         format!(
             "lower kill_grace_secs in config.toml to {}, or ask your site for a longer KillWait",
@@ -111,7 +111,7 @@ pub(super) fn machine(subject: &Subject<'_>) -> Vec<Finding> {
             return vec![Finding::problem_at(path, error.to_string(), error.fix())];
         }
     };
-    let found = format!("{} schedules and cleans up since {}", owner.name(), owner.since);
+    let found = format!("{} schedules and cleans up (since {})", owner.name(), owner.since);
     vec![Finding::well("machine", found)]
 }
 
@@ -176,17 +176,13 @@ fn of_report(report: &Report, users: &BTreeMap<String, BTreeSet<String>>) -> Vec
     let node = &report.node;
     let mut findings = vec![Finding::well("probe job", format!("{node} sees the home at the same path"))];
     findings.push(match &report.locks {
-        Locks::Reach => {
-            Finding::well("locks across machines", format!("a lock that is held here is respected on {node}"))
-        }
+        Locks::Reach => Finding::well("locks across machines", format!("{node} respects a lock held here")),
         Locks::DoNotReach => Finding::well(
             "locks across machines",
-            format!(
-                "{node} does not see a lock that is held here; so only one machine schedules and cleans up for this home"
-            ),
+            format!("{node} does not see a lock held here, so only one machine schedules and cleans up"),
         ),
         Locks::Unknown(error) => {
-            let fix = "see whether the file system is mounted with locks on all machines";
+            let fix = "mount the file system with locks on all machines";
             Finding::problem("locks across machines", format!("on {node}: {error}"), fix)
         }
     });
@@ -216,25 +212,22 @@ fn of_silence(probed: Probed) -> Option<Finding> {
     Some(match probed {
         Probed::Reported(_) => return None,
         Probed::NotSubmitted(reason) => {
-            let fix = "see slurm_args and slurm_partitions in config.toml; a run would be refused, too";
-            Finding::problem("probe job", format!("Slurm did not take it: {reason}"), fix)
+            let fix = "check slurm_args and slurm_partitions in config.toml; runs would be refused too";
+            Finding::problem("probe job", format!("cannot submit it: {reason}"), fix)
         }
         Probed::Waits(why) => {
-            let found = format!("it {why} after {secs} s and was cancelled, so nothing is known of the nodes");
+            let found = format!("it {why} after {secs} s; cancelled, so the nodes are unchecked");
             Finding::well("probe job", found).hint("run doctor again when the cluster is less busy")
         }
         Probed::Silent(job) => Finding::problem(
             "probe job",
             format!("it is {} on {} and has not reported within {secs} s", job.state_name, job.node),
-            "see whether that node is overloaded, or its file system hangs",
+            "check that node's load and file system",
         ),
         Probed::Ended(job, said) => Finding::problem(
             "probe job",
-            format!(
-                "it ended on {} ({}) without a report{said}: that node does not see this home",
-                job.node, job.state_name
-            ),
-            "have MOADIM_HOME name a directory that all nodes see at the same path, as the same user",
+            format!("it ended on {} ({}) without a report{said}", job.node, job.state_name),
+            "the node probably does not see this home: MOADIM_HOME must be at the same path on all nodes",
         ),
         Probed::NoAnswer(cause) => {
             Finding::problem("probe job", format!("nobody knows what became of it: {cause}"), "run doctor again")
@@ -245,6 +238,7 @@ fn of_silence(probed: Probed) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::slurm::Job;
 
     fn survey(tracking: &str, kill_wait_secs: u64) -> Survey {
         Survey {
@@ -268,8 +262,8 @@ mod tests {
         assert_eq!(problems.len(), 3, "{problems:?}");
         for (problem, words) in problems.iter().zip([
             ["'gpu'", "main"],
-            ["linuxproc", "proctrack/cgroup"],
-            ["14 s after", "kill_grace_secs in config.toml to 9"],
+            ["proctrack/linuxproc loses", "proctrack/cgroup"],
+            ["KillWait is 14 s", "kill_grace_secs in config.toml to 9"],
         ]) {
             assert!(words.iter().all(|word| problem.contains(word)), "{words:?}: {problem}");
         }
@@ -302,5 +296,7 @@ mod tests {
         let waits = of_silence(Probed::Waits("waits in Slurm's queue".to_owned())).unwrap();
         assert!(waits.well && waits.found.contains("queue after 30 s"), "{waits:?}");
         assert!(!of_silence(Probed::NoAnswer("frozen".to_owned())).unwrap().well);
+        let ended = of_silence(Probed::Ended(Job::example("1", "OUT_OF_MEMORY"), String::new())).unwrap();
+        assert_eq!(ended.found, "it ended on n1 (OUT_OF_MEMORY) without a report");
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
-use super::{LOCK, Locks, ORDER, Order, REPORT, Report};
+use super::{LOCK, Locks, REPORT, REQUEST, Report, Request};
 use crate::agent::{Registry, ShellMode, Source, env_file, find_command, through_shell};
 use crate::bounded_command;
 use crate::environment::{self, Variables};
@@ -28,10 +28,10 @@ const NETWORK_TIMEOUT: Duration = Duration::from_secs(3);
 /// What the job executes on its node.
 ///
 /// # Errors
-/// Its order cannot be read, or the report not written.
+/// Its request cannot be read, or the report not written.
 pub(crate) fn report(root: PathBuf, directory: &Path) -> anyhow::Result<()> {
     // Where the home is another one, it is not made.
-    let order: Order = atomic_file::read_json(&directory.join(ORDER))?;
+    let request: Request = atomic_file::read_json(&directory.join(REQUEST))?;
     ensure!(directory.starts_with(&root), "{} is not in the home", directory.display());
     let home = Home::open(root)?;
     let locks = match FileLock::try_existing(&directory.join(LOCK), Mode::Exclusive) {
@@ -39,12 +39,12 @@ pub(crate) fn report(root: PathBuf, directory: &Path) -> anyhow::Result<()> {
         Err(error) => Locks::Unknown(error.to_string()),
         Ok(_) => Locks::DoNotReach,
     };
-    let network = order.address.map(|address| connect(&address));
+    let network = request.address.map(|address| connect(&address));
     let report = Report {
-        token: order.token,
+        token: request.token,
         node: std::env::var("SLURMD_NODENAME").unwrap_or_else(|_| host_name()),
         locks,
-        agents: find_agents(&home, directory, order.agents)?,
+        agents: find_agents(&home, directory, request.agents)?,
         network,
     };
     atomic_file::write_json_in_place(&directory.join(REPORT), &report)?;
@@ -145,8 +145,8 @@ mod tests {
         let address = Some(listener.local_addr().unwrap().to_string());
         let files = Files::make(&home).unwrap();
         let agents = ["there", "not"].map(str::to_owned).into();
-        let order = Order { token: "t".to_owned(), agents, address };
-        atomic_file::write_json(&files.file(ORDER), &order).unwrap();
+        let request = Request { token: "t".to_owned(), agents, address };
+        atomic_file::write_json(&files.file(REQUEST), &request).unwrap();
         let held = FileLock::acquire_unsigned(&files.file(LOCK), Duration::ZERO).unwrap();
         report(home.root().to_owned(), &files.directory).unwrap();
         assert_eq!(files.report("another"), None);

@@ -56,7 +56,7 @@ fn doctor_says_what_a_node_is_like() {
         ("Slurm", "partitions: main"),
         ("Slurm", "proctrack/cgroup"),
         ("probe job", "sees the home"),
-        ("locks across machines", "is respected on node"),
+        ("locks across machines", "respects a lock held here"),
     ] {
         assert_eq!(finding(&findings, what, words)["well"], true);
     }
@@ -84,7 +84,7 @@ fn health_names_what_makes_a_cluster_weaker() {
     };
     of("there is no partition 'gpu'");
     of("proctrack/linuxproc");
-    of("kills a job 2 s after");
+    of("KillWait is 2 s");
     assert!(!problems.iter().any(|one| text(&one["problem"]).contains("machine")), "{problems:#?}");
     // As long as it hangs, too.
     cluster.munge().freeze();
@@ -132,7 +132,7 @@ fn doctor_says_that_a_node_does_not_see_the_home() {
     let hidden: Answer = cluster.on(1, hide.current_dir("/")).output().unwrap().into();
     hidden.ok();
     let findings = doctor(&cluster, &home);
-    assert_eq!(finding(&findings, "probe job", "does not see this home")["well"], false);
+    assert_eq!(finding(&findings, "probe job", "without a report")["well"], false);
 }
 
 /// Makes the home one that another machine works for.
@@ -188,7 +188,7 @@ fn doctor_notes_whether_locks_reach() {
         let home = home("");
         let Some(cluster) = Cluster::with(|settings| settings.locks = locks) else { return };
         let findings = doctor(&cluster, &home);
-        let words = if locks { "is respected" } else { "only one machine schedules" };
+        let words = if locks { "respects a lock" } else { "only one machine schedules" };
         assert_eq!(finding(&findings, "locks across machines", words)["well"], true);
         let noted = std::fs::read_dir(home.root().join("locks/reach")).map_or(0, Iterator::count);
         assert_eq!(noted, usize::from(locks));
