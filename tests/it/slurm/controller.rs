@@ -1,14 +1,15 @@
 //! Controllers that crash, and daemons that hang: calls answer, nothing is ended, and nothing is started twice.
 
-use std::fs::File;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::scene::{
     TICKING, assert_all_is_kept, at_once, home, lines, start, submit, wait_for_line, wait_for_more_ticks,
 };
-use crate::harness::{Cluster, Daemon, Server, Settings, TestHome, ToolAnswer, assert_says, text, wait_until};
+use crate::harness::{Cluster, Daemon, Server, Settings, ToolAnswer, assert_says, text, wait_until};
 use serde_json::{Value, json};
 
+/// Fails in about every second try: a check whose number its node knows is refused, and is repeated only ten minutes later.
+///
 /// A crash loses what the controller knew of the last 5 s at most: jobs that wait, that were just started, and that have run for a
 /// while. So it comes so long after the last submission.
 #[test]
@@ -39,7 +40,6 @@ fn crash_the_controller(after: Duration) {
     wait_until(&format!("all to be recorded, {after:?}"), || {
         if looked.elapsed() > Duration::from_secs(1) {
             put_back_into_use(&cluster);
-            runs.iter().for_each(|run| let_its_check_be_repeated(&home, run));
             looked = Instant::now();
         }
         runs.iter().all(|run| !home.entry(run).exists())
@@ -63,16 +63,6 @@ fn put_back_into_use(cluster: &Cluster) {
     let drained = cluster.run("sinfo", ["--noheader", "--states=drain", "--format=%N"]);
     for nodes in drained.stdout.lines().filter(|nodes| !nodes.is_empty()) {
         cluster.run("scontrol", ["update", &format!("nodename={nodes}"), "state=resume"]);
-    }
-}
-
-/// After a crash the controller gives numbers of jobs once more, and a node refuses those that it knows: a check, too. That is repeated
-/// ten minutes later, which pass here.
-fn let_its_check_be_repeated(home: &TestHome, run: &str) {
-    let Ok(script) = File::options().append(true).open(home.entry(run).join("check.sh")) else { return };
-    let submitted = script.metadata().unwrap().modified().unwrap();
-    if submitted.elapsed().is_ok_and(|age| age > Duration::from_secs(5)) {
-        script.set_modified(SystemTime::now() - Duration::from_secs(11 * 60)).unwrap();
     }
 }
 
