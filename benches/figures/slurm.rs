@@ -115,7 +115,7 @@ pub fn pass(home: &std::path::Path) {
     row("the first pass of a server over them", &format!("{:.1} ms", first.median()), "", "", "");
 }
 
-/// A look where the user has many jobs.
+/// A look where the user has many jobs, and what a call takes while another process looks.
 pub fn look() {
     let home = home();
     let Some(cluster) = Cluster::with(|settings| (settings.nodes, settings.cpus) = (1, 1)) else { return };
@@ -137,5 +137,12 @@ pub fn look() {
     }
     let ours = format!("{:.0} ms (p99 {:.0})", times.median(), times.percentile(99));
     row(&format!("`get_run` of a queued run, {JOBS} jobs in the queue, Slurm asked each time"), &ours, "", "", "");
-    drop((server, cluster));
+
+    home.configure_detached("engine = \"slurm\"\nslurm_max_jobs = 100000\nwatchdog_interval_secs = 1\n");
+    let mut other = cluster.server(&home);
+    drop(other.ok("list_runs", json!({})));
+    let listed = calls(&mut server);
+    let ours = format!("{:.1} ms (p99 {:.1})", listed.median(), listed.percentile(99));
+    row(&format!("`list_runs`, {JOBS} jobs in the queue, a watchdog pass every second"), &ours, "", "", "");
+    drop((server, other, cluster));
 }

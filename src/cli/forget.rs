@@ -11,6 +11,7 @@ use crate::mcp::tools::runs::Stopped;
 use crate::process_tree::{Cookie, Whereabouts, whereabouts};
 use crate::query::listing;
 use crate::quote::quote;
+use crate::run::check_job::{was_checked, withdraw_check};
 use crate::run::context::Context;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
@@ -19,7 +20,6 @@ use crate::run::outcome_file::read_outcome;
 use crate::run::record::{Ending, Outcome, RecordError};
 use crate::run::recording::record_forgotten;
 use crate::run::status::Status;
-use crate::run::submit::{submitted_check, withdraw_check};
 use crate::run::workbench::Workbench;
 
 #[derive(clap::Args)]
@@ -136,7 +136,7 @@ impl Unknown {
             Some(manifest) => Outcome::new(manifest, entry.started().ok().flatten().as_ref(), ending),
             None => Outcome::without_manifest(run, Cookie::random()?, ending),
         };
-        let was_checked = submitted_check(&entry).is_some();
+        let was_checked = was_checked(&entry);
         record_forgotten(context, &entry, &outcome)?;
         drop(self);
         if was_checked {

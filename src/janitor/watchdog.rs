@@ -14,6 +14,7 @@ use crate::home::atomic_file::FileError;
 use crate::process_tree::{Cookie, names};
 use crate::routine::bounds::{Bounds, BoundsTable};
 use crate::routine::slug::Slug;
+use crate::run::check_job::{was_checked, withdraw_check};
 use crate::run::claim;
 use crate::run::context::Context;
 use crate::run::end::{Ended, Order, end_run};
@@ -24,7 +25,6 @@ use crate::run::outcome_file::read_outcome;
 use crate::run::record::{EndCause, Ending, Manifest, Outcome};
 use crate::run::recording::record_abandoned;
 use crate::run::status::Status;
-use crate::run::submit::{submitted_check, withdraw_check};
 use crate::run::workbench::Workbench;
 
 use decide::{Action, Watched, decide};
@@ -230,7 +230,7 @@ fn as_unknown(assessment: &Assessment) -> Option<Outcome> {
 fn record(context: &Context, assessment: Assessment, report: &mut WatchReport) -> Option<RunId> {
     let judgement = assessment.into_judgement().ok()?;
     let run = judgement.entry.id().clone();
-    let was_checked = submitted_check(&judgement.entry).is_some();
+    let was_checked = judgement.manifest.job.is_some() && was_checked(&judgement.entry);
     match record_abandoned(context, &judgement) {
         Ok(_) => was_checked.then_some(run),
         Err(error) => {

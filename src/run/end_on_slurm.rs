@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::check_job::{was_checked, withdraw_check};
 use super::context::Context;
 use super::end::{EndError, Ended, SUPERVISOR_MARGIN, record_dead};
 use super::entry::Entry;
 use super::home_machine;
 use super::liveness::{self, JUDGE_LOCK_TIMEOUT, Judgement, Liveness};
-use super::submit::{submitted_check, withdraw_check};
 use crate::engine::slurm::run_job_name;
 
 /// The pause between two looks at the run, which may ask Slurm.
@@ -82,7 +82,7 @@ pub(super) fn end(context: &Context, entry: &Entry) -> Result<Ended, EndError> {
 /// Records its end, and then, without its locks, takes a check of it out of the queue.
 fn record(context: &Context, judgement: Judgement) -> Ended {
     let run = judgement.entry.id().clone();
-    let was_checked = submitted_check(&judgement.entry).is_some();
+    let was_checked = was_checked(&judgement.entry);
     let ended = record_dead(context, &judgement);
     drop(judgement);
     if was_checked {

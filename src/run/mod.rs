@@ -10,6 +10,7 @@ pub(crate) mod abandoned;
 pub(crate) mod argument_space;
 pub(crate) mod budget;
 mod carriers;
+pub(crate) mod check_job;
 pub(crate) mod checks;
 pub mod claim;
 pub mod context;

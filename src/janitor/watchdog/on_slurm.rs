@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use super::{Failed, failed};
 use crate::engine::slurm::{Job, run_job_name};
 use crate::home::Home;
+use crate::run::check_job::due_check;
 use crate::run::context::Context;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::liveness::Assessment;
-use crate::run::submit::{submit_check, submitted_check};
 
 /// How long the end of a run's job is waited for. Slurm hears of it a moment after the run's own, and may tell more: that it took too
 /// much memory.
@@ -37,9 +37,6 @@ pub(super) fn await_ends_of_jobs(context: &Context, mut jobs: Vec<(String, Strin
     }
 }
 
-/// After how long a check on a node that attested nothing is made again.
-const PAUSE_BETWEEN_CHECKS: Duration = Duration::from_secs(10 * 60);
-
 /// How many checks one pass submits: each may take seconds.
 const CHECKS_PER_PASS: usize = 4;
 
@@ -59,12 +56,9 @@ impl Checks {
         }
         let node = assessment.placed.needs_check.as_ref()?;
         let order = assessment.manifest.as_ref().ok()?.job.as_ref()?;
-        let was_recently = submitted_check(entry).is_some_and(|since| since < PAUSE_BETWEEN_CHECKS);
-        if was_recently || self.submitted >= CHECKS_PER_PASS {
-            return None;
-        }
+        let due = due_check(entry).filter(|_| self.submitted < CHECKS_PER_PASS)?;
         self.submitted += 1;
-        match submit_check(context, entry, order, node, PAUSE_BETWEEN_CHECKS) {
+        match due.submit(context, entry, order, node) {
             Ok(()) => {
                 tracing::info!(run = %entry.id(), node, "submitted a check job");
                 None

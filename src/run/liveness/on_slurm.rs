@@ -11,12 +11,12 @@ use crate::engine::slurm::{
 use crate::home::Home;
 use crate::home::config::is_slurm_name;
 use crate::process_tree::Cookie;
+use crate::run::check_job::said_by_check;
 use crate::run::context::Context;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::outcome_file::written_outcome;
 use crate::run::record::{Gone, JobOrder, Manifest, RecordError, SlurmJob};
-use crate::run::submit::said_by_check;
 
 /// How old Slurm's answer may be for a call that waits for one. The watchdog asks before each pass.
 pub(super) const RECENT: Duration = Duration::from_secs(2);
@@ -233,7 +233,7 @@ impl Known {
             Verdict::Unknown(cause) => (Liveness::Unknown(cause), None),
             Verdict::NeedsCheck { node } => {
                 let cause = match self.check {
-                    Check::Failed => format!("the check job on {node} failed, and is repeated after 10 min"),
+                    Check::Failed => format!("the check job on {node} failed, and will be repeated"),
                     _ => format!("a check job must look on {node} for what is left of it"),
                 };
                 (Liveness::Unknown(cause), Some(node))

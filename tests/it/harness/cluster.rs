@@ -107,7 +107,7 @@ impl Cluster {
             .env("MEMORY_LIMITS", if settings.memory_limits { "1" } else { "" })
             .env("KILL_WAIT", settings.kill_wait_secs.to_string())
             .env("EXTRA", &settings.conf)
-            .env("NODE_WRAPPER", if settings.locks { PathBuf::new() } else { noflock(directory.path()) });
+            .env("NODE_WRAPPER", if settings.locks { PathBuf::new() } else { compile("noflock.c", directory.path()) });
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
         // A signal to our group is not for it: it ends in good order after us.
         let mut child = command.process_group(0).spawn().unwrap();
@@ -231,11 +231,7 @@ impl Machine<'_> {
 
     /// Finds the process of a home that has this id here, as a run's records name it.
     pub fn process(&self, home: &TestHome, pid: i64) -> Option<Seen> {
-        self.processes(home).into_iter().find(|one| {
-            let status = std::fs::read_to_string(format!("/proc/{}/status", one.id.pid)).unwrap_or_default();
-            let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-            ids.and_then(|ids| ids.split_whitespace().last()) == Some(pid.to_string().as_str())
-        })
+        self.processes(home).into_iter().find(|one| one.pid_there() == Some(pid))
     }
 
     /// Ends all its processes at once, as a power cut does.
@@ -275,6 +271,15 @@ impl Machine<'_> {
     fn node(&self, verb: &str) {
         let number = self.name.strip_prefix("node").expect("a node");
         self.cluster.control("node", &[number, verb]);
+    }
+}
+
+impl Seen {
+    /// Returns the id that it has on its machine; `None` once it is gone.
+    pub fn pid_there(&self) -> Option<i64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id.pid)).ok()?;
+        let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+        ids.split_whitespace().last()?.parse().ok()
     }
 }
 
@@ -356,12 +361,12 @@ pub fn behind_entrance(process: Pid) -> Pid {
     process
 }
 
-/// Compiles the program under which locks are not taken.
-fn noflock(directory: &Path) -> PathBuf {
-    let program = directory.join("noflock");
+/// Compiles a program of `tests/slurm`, and returns its path.
+pub fn compile(source: &str, into: &Path) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slurm").join(source);
+    let program = into.join(source.file_stem().unwrap());
     let mut compile = Command::new("cc");
-    compile.arg("-o").arg(&program).arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/slurm/noflock.c"));
-    assert!(compile.status().unwrap().success());
+    assert!(compile.arg("-o").arg(&program).arg(source).status().unwrap().success());
     program
 }
 

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 pub use another_user::{give_to_nobody, root_may_become_another_user, run_as_nobody};
 pub use calls::text;
 #[cfg(target_os = "linux")]
-pub use cluster::{Cluster, Settings};
+pub use cluster::{Cluster, Daemon, Settings, compile};
 pub use commands::{Answer, script_is_there};
 #[cfg(feature = "dashboard")]
 pub use dashboard::{Dashboard, HttpAnswer};

@@ -25,7 +25,7 @@ fn attach_opens_a_shell_in_the_workbench_on_the_node() {
     let error = attach(&[&run]).failed(1);
     assert!(error.contains(&format!("logs -f {run}")), "what it prints is shown as ever: {error}");
 
-    let queued = server.start_run("Queued", "true", json!({}));
+    let queued = server.start_run("Queued", "exec sleep 300", json!({}));
     wait_until("the queue", || server.run(&queued)["status"] == "queued");
     assert!(server.run(&queued).get("attach_command").is_none());
     let error = attach(&["--shell", &queued]).failed(1);
@@ -49,7 +49,8 @@ fn attach_opens_a_shell_in_the_workbench_on_the_node() {
         assert!(seen[2].starts_with("/dev/"), "{seen:?}");
         assert_eq!(server.run(&run)["status"], "running", "it goes on");
     }
-    for over in [&run, &queued, &local] {
+    // The one that waits first: it would start in the other's place.
+    for over in [&queued, &run, &local] {
         server.stop(over);
         let error = attach(&["--shell", over]).failed(1);
         assert!(error.contains("is over (stopped)"), "{error}");

@@ -6,7 +6,7 @@ use crate::harness::{Answer, Cluster, TestHome, text, wait_until};
 use serde_json::{Value, json};
 
 /// A home whose runs take place on Slurm, with a routine.
-fn home(settings: &str) -> TestHome {
+fn home_with_routine(settings: &str) -> TestHome {
     let home = TestHome::detached(&format!("engine = \"slurm\"\n{settings}"));
     home.write("routines/r/routine.toml", "title = \"R\"\nagent = \"shell\"\n");
     home.write("routines/r/prompt.md", "true");
@@ -45,7 +45,7 @@ fn assert_nothing_is_left(cluster: &Cluster, home: &TestHome) {
 
 #[test]
 fn doctor_says_what_a_node_is_like() {
-    let home = home("slurm_partitions = [\"main\"]\n");
+    let home = home_with_routine("slurm_partitions = [\"main\"]\n");
     let Some(cluster) = Cluster::with(|settings| settings.cgroups = true) else { return };
     // On no node is it what it is called.
     home.add_agent("nowhere", "command = \"no-such-agent\"\nlogin_shell = false\n");
@@ -74,7 +74,7 @@ fn doctor_says_what_a_node_is_like() {
 
 #[test]
 fn health_names_what_makes_a_cluster_weaker() {
-    let home = home("slurm_partitions = [\"gpu\"]\n");
+    let home = home_with_routine("slurm_partitions = [\"gpu\"]\n");
     let Some(cluster) = Cluster::with(|settings| settings.kill_wait_secs = 2) else { return };
     let mut server = cluster.server(&home);
     let problems = server.problems();
@@ -96,7 +96,7 @@ fn health_names_what_makes_a_cluster_weaker() {
 
 #[test]
 fn doctor_says_that_slurm_is_missing_or_does_not_answer() {
-    let home = home("");
+    let home = home_with_routine("");
     let answer = home.command().args(["doctor", "--json"]).env("PATH", "/nowhere").output().unwrap();
     let said: Value = serde_json::from_slice(&answer.stdout).unwrap();
     let is_there = ["/usr/bin/sbatch", "/usr/local/bin/sbatch"].iter().any(|path| std::path::Path::new(path).exists());
@@ -109,7 +109,7 @@ fn doctor_says_that_slurm_is_missing_or_does_not_answer() {
 
 #[test]
 fn doctor_cancels_a_probe_that_waits_too_long() {
-    let home = home("");
+    let home = home_with_routine("");
     let Some(cluster) = Cluster::with(|settings| (settings.nodes, settings.cpus) = (1, 1)) else { return };
     let blocker = home.script("blocker", "exec sleep 300");
     let options = ["--output=/dev/null", "--job-name=blocker"].map(str::to_owned);
@@ -124,7 +124,7 @@ fn doctor_cancels_a_probe_that_waits_too_long() {
 
 #[test]
 fn doctor_says_that_a_node_does_not_see_the_home() {
-    let home = home("");
+    let home = home_with_routine("");
     let Some(cluster) = Cluster::with(|settings| settings.nodes = 1) else { return };
     // Where the home is, that node has something else.
     let mut hide = std::process::Command::new("mount");
@@ -145,7 +145,7 @@ fn give_away(home: &TestHome) {
 
 #[test]
 fn the_first_machine_works_for_a_home_and_another_leaves_that_to_it() {
-    let home = home("watchdog_interval_secs = 1\n");
+    let home = home_with_routine("watchdog_interval_secs = 1\n");
     let Some(cluster) = Cluster::start() else { return };
     let mut server = cluster.server(&home);
     wait_until("the machine's claim", || home.json("locks/machine.json").is_some());
@@ -185,7 +185,7 @@ fn the_first_machine_works_for_a_home_and_another_leaves_that_to_it() {
 #[test]
 fn doctor_notes_whether_locks_reach() {
     for locks in [true, false] {
-        let home = home("");
+        let home = home_with_routine("");
         let Some(cluster) = Cluster::with(|settings| settings.locks = locks) else { return };
         let findings = doctor(&cluster, &home);
         let words = if locks { "respects a lock" } else { "only one machine schedules" };

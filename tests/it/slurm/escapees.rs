@@ -5,21 +5,17 @@ use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::scene::{home, lines, start, supervisor, wait_for_job};
+use super::scene::{at_once, home, lines, start, supervisor, wait_for_job};
 use crate::escapees::{ESCAPEES, ORPHAN, SPAWNED, STOPPED};
 use crate::harness::{
     Cluster, PATIENCE, Seen, Server, TestHome, assert_says, kept_because, text, wait_for, wait_until,
 };
 use serde_json::json;
 
+/// Where Slurm knows a job's processes by their parents, and where it knows them by control groups.
 #[test]
-fn nothing_escapes_where_slurm_knows_processes_by_their_parents() {
-    fight(false);
-}
-
-#[test]
-fn nothing_escapes_where_slurm_knows_processes_by_control_groups() {
-    fight(true);
+fn nothing_escapes() {
+    at_once([false, true], fight);
 }
 
 /// How a run comes to its end.
@@ -92,7 +88,7 @@ impl Fighter {
     /// Only its supervisor recognises it, and tells others.
     fn wait_until_the_orphan_is_written_down(&self, home: &TestHome) {
         let orphan = self.left(home).into_iter().find(|one| one.command == "sleep 311").expect("it is there");
-        let pid = format!("\"pid\":{},", pid_there(&orphan));
+        let pid = format!("\"pid\":{},", orphan.pid_there().expect("it lives"));
         let record = home.entry(&self.run).join("processes.json");
         wait_until("it to be written down", || {
             let noted = std::fs::read_to_string(&record).unwrap_or_default();
@@ -133,13 +129,6 @@ impl Fighter {
         let expected: &[&str] = if way == Way::Kill && !cgroups { &["COMPLETED"] } else { &[] };
         assert_eq!(checks, expected, "{way:?}");
     }
-}
-
-/// Returns the id that a process has on its node.
-fn pid_there(process: &Seen) -> String {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id.pid)).unwrap();
-    let ids = status.lines().find(|line| line.starts_with("NSpid:")).unwrap();
-    ids.split_whitespace().last().unwrap().to_owned()
 }
 
 /// Somebody who is at work on the node, in the directory of a run.
