@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -17,11 +18,12 @@ const MAX_OUTPUT_BYTES: u64 = 4 * 1024 * 1024;
 const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(5);
 
-/// Waits until a process has ended, and calls `meanwhile` between looks; `None` if it has not at the deadline.
+/// Waits until a process has ended, and calls `rest` between looks, which takes as long as it is told to, or less if something
+/// happens; `None` if it has not at the deadline.
 pub(crate) fn wait_until(
     child: &mut Child,
     deadline: Instant,
-    meanwhile: &mut dyn FnMut() -> io::Result<()>,
+    rest: &mut dyn FnMut(Duration) -> io::Result<Rested>,
 ) -> io::Result<Option<ExitStatus>> {
     let mut pause = SHORTEST_PAUSE;
     loop {
@@ -29,10 +31,26 @@ pub(crate) fn wait_until(
         if ended.is_some() || Instant::now() >= deadline {
             return Ok(ended);
         }
-        meanwhile()?;
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = match rest(pause)? {
+            Rested::Fully => (pause * 2).min(LONGEST_PAUSE),
+            Rested::Woken => SHORTEST_PAUSE,
+        };
     }
+}
+
+/// How a rest between two looks at a process was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rested {
+    Fully,
+    /// The process printed something, or closed its output: it may end now.
+    Woken,
+}
+
+/// Rests without looking at anything else.
+#[allow(clippy::unnecessary_wraps, reason = "what `wait_until` calls")]
+pub(crate) fn sleep(pause: Duration) -> io::Result<Rested> {
+    std::thread::sleep(pause);
+    Ok(Rested::Fully)
 }
 
 /// What a process said before it ended.
@@ -94,9 +112,12 @@ fn hear(child: &mut Child, line: &[u8], deadline: Instant) -> io::Result<Reply> 
         if stdout.bytes.contains(&b'\n') {
             stdin = None;
         }
-        Ok(())
+        io::Result::Ok(())
     };
-    let status = wait_until(child, deadline, &mut listen)?;
+    let status = wait_until(child, deadline, &mut |pause| {
+        listen()?;
+        sleep(pause)
+    })?;
     listen()?;
     Ok(Reply { status, stdout: stdout.bytes, stderr: stderr.bytes })
 }
@@ -105,35 +126,60 @@ fn hear(child: &mut Child, line: &[u8], deadline: Instant) -> io::Result<Reply> 
 fn gather(child: &mut Child, deadline: Instant) -> io::Result<Finished> {
     let mut stdout = Stream::of(child.stdout.take())?;
     let mut stderr = Stream::of(child.stderr.take())?;
-    let mut drain = || stdout.drain().and_then(|()| stderr.drain());
-    let succeeded = match wait_until(child, deadline, &mut drain) {
+    let mut rest = |pause| {
+        let rested = await_output([&stdout, &stderr], pause)?;
+        stdout.drain()?;
+        stderr.drain()?;
+        Ok(rested)
+    };
+    let succeeded = match wait_until(child, deadline, &mut rest) {
         Ok(Some(status)) => Some(status.success()),
         Ok(None) => return Err(io::ErrorKind::TimedOut.into()),
         Err(error) if error.raw_os_error() == Some(Errno::CHILD.raw_os_error()) => None,
         Err(error) => return Err(error),
     };
-    drain()?;
+    stdout.drain()?;
+    stderr.drain()?;
     Ok(Finished { succeeded, stdout: stdout.bytes, stderr: stderr.bytes })
+}
+
+/// Rests until one of the streams has something to read or is closed.
+fn await_output(streams: [&Stream; 2], pause: Duration) -> io::Result<Rested> {
+    let open = streams.into_iter().filter(|stream| stream.is_open);
+    let mut polled: Vec<PollFd<'_>> = open.map(|stream| PollFd::new(stream.pipe.get_ref(), PollFlags::IN)).collect();
+    if polled.is_empty() {
+        return sleep(pause);
+    }
+    let pause = Timespec { tv_sec: 0, tv_nsec: pause.subsec_nanos().into() };
+    match poll(&mut polled, Some(&pause)) {
+        Ok(0) | Err(Errno::INTR) => Ok(Rested::Fully),
+        Ok(_) => Ok(Rested::Woken),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// One output of a process, read without waiting.
 struct Stream {
     pipe: Take<File>,
     bytes: Vec<u8>,
+    is_open: bool,
 }
 
 impl Stream {
     fn of(pipe: Option<impl Into<OwnedFd>>) -> io::Result<Self> {
         let pipe = File::from(pipe.ok_or(io::ErrorKind::BrokenPipe)?.into());
         rustix::io::ioctl_fionbio(&pipe, true)?;
-        Ok(Self { pipe: pipe.take(MAX_OUTPUT_BYTES), bytes: Vec::new() })
+        Ok(Self { pipe: pipe.take(MAX_OUTPUT_BYTES), bytes: Vec::new(), is_open: true })
     }
 
     fn drain(&mut self) -> io::Result<()> {
         match self.pipe.read_to_end(&mut self.bytes) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
             _ if self.pipe.limit() == 0 => Err(io::Error::other("it never stops printing")),
-            _ => Ok(()),
+            read => {
+                self.is_open = read.is_err();
+                Ok(())
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ const ROUNDS: usize = 15;
 const QUEUED: usize = 1_000;
 const ROUTINES: usize = 20;
 const JOBS: usize = 10_000;
-/// What a look asks for.
+/// What a look asks for (`SQUEUE_ARGUMENTS` in `engine/slurm`).
 const LOOK: [&str; 9] = ["-h", "--me", "-a", "-t", "all", "-S", "i", "-o", "%j|%k|%i|%T|%N|%P|%e|%r"];
 
 fn home() -> TestHome {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::login_shell::{not_started, through_shell};
 use super::start_up_files;
-use crate::bounded_command::wait_until;
+use crate::bounded_command::{sleep, wait_until};
 use crate::clock::UnixSeconds;
 use crate::environment::{self, Variables, detached};
 use crate::home::atomic_file::{self, FileError};
@@ -207,7 +207,7 @@ pub fn ask_shell(root: PathBuf, mode: Mode, again: bool) -> anyhow::Result<()> {
 /// Waits until the shell has ended; returns whether it did so by itself. What it leaves in the background is none of our business.
 fn wait(shell: &mut Child, answer: &Path) -> std::io::Result<bool> {
     let group = Pid::from_child(shell);
-    let within = |shell: &mut Child, timeout| wait_until(shell, Instant::now() + timeout, &mut || Ok(()));
+    let within = |shell: &mut Child, timeout| wait_until(shell, Instant::now() + timeout, &mut sleep);
     if within(shell, SHELL_ANSWER_TIMEOUT)?.is_some() || answer.exists() {
         shell.wait()?;
         return Ok(true);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_with::{DeserializeFromStr, SerializeDisplay};
 
-use crate::bounded_command::wait_until;
+use crate::bounded_command::{sleep, wait_until};
 use crate::quote::saying;
 
 /// Git was not run, or did not do what it was asked for.
@@ -294,7 +294,7 @@ impl GitCommand<'_> {
         let errors = scratch.join("stderr");
         self.command.stdin(stdin).stdout(create(output)?).stderr(create(&errors)?);
         let mut child = self.command.spawn().map_err(|source| GitError::io("execute", &self.git.program, source))?;
-        let Some(how) = wait_until(&mut child, deadline, &mut || Ok(()))
+        let Some(how) = wait_until(&mut child, deadline, &mut sleep)
             .map_err(|source| GitError::io("wait for", &self.git.program, source))?
         else {
             end(&mut child);

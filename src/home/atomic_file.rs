@@ -195,7 +195,9 @@ fn link_unless_present(temporary: &Path, path: &Path) -> io::Result<bool> {
     let won = match std::fs::hard_link(temporary, path) {
         Ok(()) => true,
         // Over NFS also if the server did it, its answer was lost, and the client asked again: then both names are of one file.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => temporary.metadata()?.nlink() == 2,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Stamp::of(path).zip(Stamp::of(temporary)).is_some_and(|(one, other)| one.is_same_file(&other))
+        }
         Err(error) => return Err(error),
     };
     std::fs::remove_file(temporary)?;

@@ -80,12 +80,18 @@ pub struct HeldAgent {
 /// How long measuring the workbenches may take.
 const MEASURING_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Within which all of it should be done where Slurm takes its time, and how long measuring may take even then.
+const EXAMINATION_TIMEOUT: Duration = Duration::from_millis(4_500);
+const LEAST_MEASURING: Duration = Duration::from_millis(200);
+
 /// Examines a home; takes a few seconds at most.
 pub fn examine(app: &App, search_path: &SearchPath) -> Health {
+    let began = Instant::now();
     let subject = Subject::read(app, search_path);
     let problems = problems_of(&subject);
     let context = &subject.context;
-    let stop_at = Instant::now() + MEASURING_TIMEOUT;
+    let now = Instant::now();
+    let stop_at = (now + MEASURING_TIMEOUT).min((began + EXAMINATION_TIMEOUT).max(now + LEAST_MEASURING));
     let stores = stores::measure(context, subject.next_workbench(), stop_at);
     let workbenches = stores.iter().find(|store| store.name == "workbenches").cloned();
     let now = UnixSeconds::now();

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use super::view::RunView;
 use super::wait::is_over;
@@ -330,7 +331,16 @@ impl LiveCounts {
 
 /// Looks at one run, or at what the history says about it where its workbench is gone.
 pub(crate) fn find(context: &Context, id: &RunId) -> Result<RunView, EndError> {
-    if let Some(present) = Views::new(context).of(std::slice::from_ref(id)).pop() {
+    find_within(context, id, JUDGE_LOCK_TIMEOUT)
+}
+
+/// Does the same, and waits for judges and for Slurm no longer than this.
+///
+/// # Errors
+/// As of [`find`].
+pub(crate) fn find_within(context: &Context, id: &RunId, timeout: Duration) -> Result<RunView, EndError> {
+    let mut views = Views { timeout, ..Views::new(context) };
+    if let Some(present) = views.of(std::slice::from_ref(id)).pop() {
         return Ok(present);
     }
     let past = context.history.find(&context.home, id)?.ok_or_else(|| EndError::NotFound(id.clone()))?;
@@ -342,17 +352,20 @@ struct Views<'a> {
     bounds: BoundsTable<'a>,
     /// For each routine that was looked at: the runs that `keep_last` keeps.
     newest: HashMap<Slug, HashSet<RunId>>,
+    /// How long judges, and Slurm, are waited for.
+    timeout: Duration,
 }
 
 impl<'a> Views<'a> {
     fn new(context: &'a Context) -> Self {
-        Self { context, bounds: BoundsTable::new(&context.home, &context.config), newest: HashMap::new() }
+        let bounds = BoundsTable::new(&context.home, &context.config);
+        Self { context, bounds, newest: HashMap::new(), timeout: JUDGE_LOCK_TIMEOUT }
     }
 
     /// Shows runs in the given order, except those that are gone.
     fn of(&mut self, ids: &[RunId]) -> Vec<RunView> {
         let entries = ids.iter().map(|id| Entry::of(&self.context.home, id)).filter(Entry::exists).collect();
-        let unfinished: BTreeMap<RunId, Assessment> = look(self.context, entries, JUDGE_LOCK_TIMEOUT)
+        let unfinished: BTreeMap<RunId, Assessment> = look(self.context, entries, self.timeout)
             .into_iter()
             .map(|assessment| (assessment.entry.id().clone(), assessment))
             .collect();

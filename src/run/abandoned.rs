@@ -48,6 +48,7 @@ impl Remains {
         entry: &Entry,
         manifest: &Manifest,
         placed: &Placed,
+        source: Source,
     ) -> Result<Self, FileError> {
         let exit = match atomic_file::unless_damaged(entry.verifying())? {
             None => atomic_file::unless_damaged(entry.terminal_exit())?,
@@ -56,10 +57,11 @@ impl Remains {
         let job = || JobRemains { end: placed.end, was_taken: was_taken(entry), said: said_by_job(entry) };
         Ok(Self {
             started: atomic_file::unless_damaged(entry.started())?,
-            request: entry.end_request()?.or_else(|| context.unwritten_ends.of(entry.id())),
+            request: atomic_file::unless_damaged(entry.end_request())?
+                .or_else(|| context.unwritten_ends.of(entry.id())),
             exit,
             verification: atomic_file::unless_damaged(entry.verified())?,
-            summary: read_summary(&context.home, entry.id(), manifest.command.output, Source::Abandoned),
+            summary: read_summary(&context.home, entry.id(), manifest.command.output, source),
             last_output: Workbench::of(&context.home, entry.id()).last_output_or(manifest.triggered.at),
             job: manifest.job.is_some().then(job),
         })
@@ -109,13 +111,13 @@ impl Remains {
 }
 
 impl Assessment {
-    /// Returns how a dead run ended that left no outcome.
+    /// Returns how a dead run ended that left no outcome, for a list: of a large log only the end is read.
     ///
     /// # Errors
     /// Its records cannot be read now.
     pub(crate) fn ending(&self, context: &Context, now: UnixSeconds) -> Result<Ending, String> {
         let manifest = self.manifest.as_ref().map_err(ToString::to_string)?;
-        let remains = Remains::read(context, &self.entry, manifest, &self.placed).map_err(|error| error.to_string())?;
-        Ok(remains.ending(manifest, now))
+        let remains = Remains::read(context, &self.entry, manifest, &self.placed, Source::Live);
+        Ok(remains.map_err(|error| error.to_string())?.ending(manifest, now))
     }
 }

@@ -118,7 +118,7 @@ impl CheckJob {
 
 /// Returns those of a person's arguments that a check needs: the others may keep it waiting.
 fn for_checks(arguments: &[String]) -> Vec<String> {
-    const NEEDED: [&str; 3] = ["--account", "--qos", "--reservation"];
+    const NEEDED: [&str; 4] = ["--account", "--qos", "--reservation", "--wckey"];
     let is_needed = |argument: &&String| NEEDED.iter().any(|needed| argument.starts_with(needed));
     arguments.iter().filter(is_needed).cloned().collect()
 }

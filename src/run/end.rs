@@ -98,7 +98,8 @@ pub const SUPERVISOR_MARGIN: Duration = Duration::from_secs(5);
 /// the run.
 pub const UNWRITTEN_REQUEST: Signal = Signal::USR1;
 
-/// Ends a run: asks its supervisor, and does its work if it does not. Takes the grace and at most ten seconds more.
+/// Ends a run: asks its supervisor, and does its work if it does not. Takes the grace and at most ten seconds more, and a look at Slurm
+/// where that placed it.
 ///
 /// # Errors
 /// The run does not exist, nothing certain is known of it, or the system refuses.

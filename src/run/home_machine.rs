@@ -40,6 +40,11 @@ impl HomeMachine {
             || (same(&self.machine_id, &other.machine_id) && same(&self.host, &other.host))
     }
 
+    /// Whether all that it is known by is the same: after a restart its boot is another, and a container has a name of its own.
+    fn is_as_named(&self, other: &Self) -> bool {
+        (&self.machine_id, &self.boot_id, &self.host) == (&other.machine_id, &other.boot_id, &other.host)
+    }
+
     /// Returns its name.
     pub(crate) fn name(&self) -> String {
         let name = [&self.host, &self.machine_id].into_iter().find(|name| !name.is_empty());
@@ -118,8 +123,18 @@ pub(crate) fn check(context: &Context) -> Result<(), NotHere> {
             tracing::info!(machine = here.host, "this machine schedules and cleans up from now on");
             Ok(())
         }
-        // Another process was faster.
-        (_, Decision::Claims) => standing(home, &here).map(drop),
+        // Another process was faster. What it wrote may not be seen here yet.
+        (_, Decision::Claims) => match standing(home, &here)? {
+            (Some(_), _) => Ok(()),
+            (None, _) => {
+                let path = home.machine_file();
+                Err(FileError::io("read", &path, std::io::ErrorKind::NotFound.into()).into())
+            }
+        },
+        // It is known by more than one name, of which any may change.
+        (Some(owner), Decision::Works) if owner.is_same(&here) && !owner.is_as_named(&here) => {
+            Ok(atomic_file::write_json(&home.machine_file(), &HomeMachine { since: owner.since, ..here })?)
+        }
         _ => Ok(()),
     }
 }
@@ -238,6 +253,11 @@ mod tests {
         let ours = HomeMachine::this();
         assert!(owner(&context.home).unwrap().unwrap().is_same(&ours));
         check(&context).unwrap();
+        let before = HomeMachine { boot_id: "earlier".into(), since: UnixSeconds(1), ..ours.clone() };
+        atomic_file::write_json(&context.home.machine_file(), &before).unwrap();
+        check(&context).unwrap();
+        let now = HomeMachine { since: UnixSeconds(1), ..ours.clone() };
+        assert_eq!(owner(&context.home).unwrap(), Some(now), "also if its name changes from here on");
         let other = machine("b", "2", "login2");
         atomic_file::write_json(&context.home.machine_file(), &other).unwrap();
         let error = check(&context).unwrap_err();

@@ -23,7 +23,7 @@ use super::own_tree;
 use super::record::Outcome;
 use super::status::Hook;
 use super::workbench::Workbench;
-use crate::bounded_command::wait_until;
+use crate::bounded_command::{sleep, wait_until};
 use crate::env_vars;
 use crate::environment;
 use crate::git::Work;
@@ -208,7 +208,7 @@ fn run_within(home: &Home, command: &[OsString], limit: Duration) -> anyhow::Res
         .stderr(output.try_clone()?)
         .spawn()
         .map_err(|error| anyhow!("cannot start {}: {error}", program.display()))?;
-    let ended = wait_until(&mut child, Instant::now() + limit, &mut || Ok(()))?;
+    let ended = wait_until(&mut child, Instant::now() + limit, &mut sleep)?;
     let reap = || while rustix::process::wait(rustix::process::WaitOptions::NOHANG).is_ok_and(|one| one.is_some()) {};
     let left = own_tree::end(home, &cookie, KnownProcesses::default(), GRACE, &mut |_| reap())?;
     let output = end_of(&output);

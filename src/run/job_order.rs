@@ -1,6 +1,7 @@
 //! What a run is submitted to Slurm with, decided at its trigger.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use super::context::Context;
 use super::entry::Entry;
@@ -35,10 +36,10 @@ pub enum PlacementError {
     File(#[from] FileError),
     /// Another machine records, and this run would take place here.
     #[error(
-        "it would run on this machine ({here}), and {owner} schedules and records for this home; trigger it there, or set \
-         engine = \"slurm\""
+        "it would run on this machine ({here}), and {owner} schedules and records for this home; trigger it there, or if {owner} does \
+         not work for it any more, remove {}", path.display()
     )]
-    AnotherMachine { here: String, owner: String },
+    AnotherMachine { here: String, owner: String, path: PathBuf },
     #[error("the system gave no random bytes: {0}")]
     NoToken(#[from] getrandom::Error),
 }
@@ -75,7 +76,7 @@ pub(super) fn job_order(
     let config = &context.config;
     if engine_of(routine, config) == EngineKind::Local {
         return match home_machine::owner(&context.home) {
-            Err(NotHere::Theirs { owner, here, .. }) => Err(PlacementError::AnotherMachine { here, owner }),
+            Err(NotHere::Theirs { owner, here, path, .. }) => Err(PlacementError::AnotherMachine { here, owner, path }),
             Err(NotHere::File(error)) => Err(error.into()),
             Ok(_) => Ok(None),
         };

@@ -56,7 +56,7 @@ pub fn launch(context: &Context, claim: Claim, deadline: Instant) -> Result<(), 
             Ok(())
         }
         Some(Err(reason)) => Err(failed(reason)),
-        None if was_taken(&claim.entry) => Err(failed(call_off(context, &claim.entry, &claim.manifest))),
+        None if has_had_supervisor(&claim.entry) => Err(failed(call_off(context, &claim.entry, &claim.manifest))),
         None => match await_late_supervisor(context, claim) {
             Ok(entry) => {
                 open_window(context, &entry);
@@ -68,7 +68,7 @@ pub fn launch(context: &Context, claim: Claim, deadline: Instant) -> Result<(), 
 }
 
 /// Whether a supervisor has had the run, which is gone if [`await_start`] did not find it.
-fn was_taken(entry: &Entry) -> bool {
+fn has_had_supervisor(entry: &Entry) -> bool {
     !entry.supervisor().is_ok_and(|taken| taken.is_none())
 }
 

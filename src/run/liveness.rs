@@ -91,6 +91,9 @@ pub const JUDGE_LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long each single run is waited for at least, unless the caller does not wait at all: most judges are done by then.
 const LEAST_JUDGE_TIMEOUT: Duration = Duration::from_millis(20);
 
+/// How long all runs of a look are waited for at least, if the caller waits that long, after Slurm was.
+const LEAST_LOCKS_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How many runs are held, and so how many files are open, at once.
 const RUNS_AT_ONCE: usize = 64;
 
@@ -135,6 +138,8 @@ fn hold(
     timeout: Duration,
 ) -> Vec<Assessment> {
     let least = if timeout.is_zero() { timeout } else { LEAST_JUDGE_TIMEOUT };
+    // Slurm may have taken all of it.
+    let deadline = deadline.max(Instant::now() + timeout.min(LEAST_LOCKS_TIMEOUT));
     let held: Vec<_> = entries
         .into_iter()
         .map(|(manifest, entry)| {
@@ -152,6 +157,8 @@ fn hold(
     held.into_iter()
         .map(|(entry, manifest, hold)| {
             let alive = |manifest: &Manifest| match &scan {
+                // Its node alone sees its processes, and Slurm ends them.
+                _ if manifest.job.is_some() => Ok(Vec::new()),
                 Some(Ok(scan)) => left_of(&entry, manifest, &here, scan),
                 Some(Err(error)) => Err(error.to_string()),
                 None => Ok(Vec::new()),

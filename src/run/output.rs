@@ -79,7 +79,7 @@ pub(crate) enum Source {
     Ended(Log, Option<AgentExit>),
     /// The log of a run without a supervisor.
     Abandoned,
-    /// That of a run that goes on; of a large one only the end.
+    /// That of a run that goes on, or is merely shown; of a large one only the end.
     Live,
 }
 

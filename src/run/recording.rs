@@ -10,6 +10,7 @@ use super::home_machine;
 use super::hook;
 use super::liveness::{Judgement, Placed, was_taken};
 use super::outcome_file::{write_outcome, written_outcome};
+use super::output::Source;
 use super::record::{Gone, Machine, Manifest, Outcome, RecordError};
 use super::report::read_report;
 use super::retries::{self, Settled};
@@ -181,7 +182,7 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
         finish(context, entry, &past.outcome, true, Known::Perhaps)?;
         return Ok(past.outcome);
     }
-    let remains = Remains::read(context, entry, manifest, placed)?;
+    let remains = Remains::read(context, entry, manifest, placed, Source::Abandoned)?;
     let mut outcome = Outcome::new(manifest, remains.started.as_ref(), remains.ending(manifest, UnixSeconds::now()));
     let Remains { started, exit, verification, summary, .. } = remains;
     if manifest.may_have_started(started.as_ref()) && started.is_none() && outcome.status != Status::Lost {

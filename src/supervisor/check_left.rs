@@ -37,6 +37,8 @@ pub fn check_left(root: PathBuf, id: &RunId) -> anyhow::Result<()> {
     loop {
         let Some(assessment) = judge_on_node(&context, entry.clone(), JUDGE_TIMEOUT) else { return Ok(()) };
         match (assessment.liveness, assessment.manifest) {
+            // Its supervisor's own word has an outcome.
+            (Liveness::Dead, _) if entry.gone()?.is_some() => return Ok(()),
             (Liveness::Dead, _) => {
                 let gone = Gone { machine: Machine::this(), at: Moment::now(), has_outcome: false };
                 return Ok(entry.set_gone(&gone)?);

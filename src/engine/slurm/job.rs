@@ -50,6 +50,11 @@ pub enum JobEnd {
 }
 
 impl JobState {
+    /// Reads the state in a line of `squeue`.
+    pub(super) fn of_line(line: &str) -> Option<Self> {
+        line.split('|').nth(3).map(Self::of)
+    }
+
     /// Reads a state as `squeue` prints it with `%T`.
     fn of(name: &str) -> Self {
         match name {

@@ -58,8 +58,9 @@ impl Slurm {
     /// Submits a job, once.
     pub fn submit(&self, submission: &Submission<'_>, deadline: Instant) -> Submitted {
         let began = Instant::now();
-        let submitted = submission.submit(deadline.min(began + ANSWER_TIMEOUT));
-        if let Submitted::Unconfirmed(_) = &submitted {
+        let deadline = deadline.min(began + ANSWER_TIMEOUT);
+        let submitted = submission.submit(deadline);
+        if Instant::now() >= deadline {
             self.looks.jobs.failed(ClientError::TimedOut("sbatch"), began);
         }
         submitted
@@ -85,13 +86,14 @@ impl Slurm {
     pub fn seen(&self, look: &Look, name: &str, token: &str, submitted: UnixSeconds) -> Seen {
         match &look.result {
             Err(error) => Seen::NoAnswer(error.to_string()),
-            Ok(jobs) => match jobs.of(name, token) {
-                [] => Seen::Absent { for_secs: self.looks.absent_secs(name, look, submitted) },
-                found => {
-                    self.looks.was_seen(name);
-                    Seen::Jobs(found.to_vec())
+            Ok(jobs) => {
+                let found = jobs.of(name, token);
+                if found.is_empty() {
+                    return Seen::Absent { for_secs: self.looks.absent_secs(name, look, submitted) };
                 }
-            },
+                self.looks.was_seen(name);
+                Seen::Jobs(found)
+            }
         }
     }
 
@@ -100,9 +102,14 @@ impl Slurm {
     /// # Errors
     /// It does not answer.
     pub fn nodes(&self, names: &[&str], deadline: Instant) -> Result<HashMap<String, Node>, ClientError> {
+        let began = Instant::now();
         let mut command = client::command("sinfo")?;
         command.args(["-h", "-a", "-N", "-o", "%N|%T", "-n", &names.join(",")]);
-        let printed = client::run("sinfo", &mut command, deadline.min(Instant::now() + ANSWER_TIMEOUT))?;
+        let printed = client::run("sinfo", &mut command, deadline.min(began + ANSWER_TIMEOUT));
+        if let Err(error @ ClientError::TimedOut(_)) = &printed {
+            self.looks.jobs.failed(error.clone(), began);
+        }
+        let printed = printed?;
         let states = printed.lines().filter_map(|line| line.split_once('|'));
         Ok(states.map(|(node, state)| (node.to_owned(), Node::of_state(state))).collect())
     }
@@ -113,7 +120,7 @@ impl Slurm {
     /// Slurm does not answer.
     pub fn survey(&self, deadline: Instant) -> Result<Survey, ClientError> {
         let deadline = deadline.min(Instant::now() + ANSWER_TIMEOUT);
-        self.looks.survey.get(survey::HOLDS, deadline, "scontrol", || survey::ask(deadline)).result
+        self.looks.survey.get(survey::HOLDS, deadline, "sinfo or scontrol", || survey::ask(deadline)).result
     }
 
     /// Returns those programs of Slurm that are needed and not found.
@@ -177,14 +184,13 @@ fn cancel(arguments: &[&str]) -> Result<(), ClientError> {
 }
 
 /// What `squeue` is asked for: all jobs of this user in every state, also in partitions that are hidden, the oldest first.
-#[doc(hidden)]
-pub const SQUEUE_ARGUMENTS: [&str; 9] = ["-h", "--me", "-a", "-t", "all", "-S", "i", "-o", job::FORMAT];
+const SQUEUE_ARGUMENTS: [&str; 9] = ["-h", "--me", "-a", "-t", "all", "-S", "i", "-o", job::FORMAT];
 
 fn ask(deadline: Instant) -> Result<Jobs, ClientError> {
     let mut command = client::command("squeue")?;
     // Times as seconds since 1970, whatever the zone.
     command.args(SQUEUE_ARGUMENTS).env("SLURM_TIME_FORMAT", "%s");
-    Ok(Jobs::of_output(&client::run("squeue", &mut command, deadline)?))
+    Ok(Jobs::of_output(client::run("squeue", &mut command, deadline)?))
 }
 
 #[cfg(test)]

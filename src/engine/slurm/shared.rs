@@ -9,6 +9,9 @@ use crate::clock::UnixSeconds;
 /// After a failure the question is not asked again for so long, so that calls answer while the controller hangs.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(10);
 
+/// A caller that waits for less than this says nothing to the others by waiting in vain.
+const LEAST_TIME: Duration = Duration::from_secs(1);
+
 /// What Slurm answered, and when.
 #[derive(Debug, Clone)]
 pub struct Answer<T> {
@@ -93,8 +96,11 @@ impl<T: Clone> Shared<T> {
         state.is_asking = true;
         drop(state);
         let asking = Asking(self);
+        let had_time = deadline >= Instant::now() + LEAST_TIME;
         let answer = Answer::to(ask);
-        self.lock().last = Some(answer.clone());
+        if answer.result.is_ok() || had_time {
+            self.lock().last = Some(answer.clone());
+        }
         drop(asking);
         answer
     }
@@ -133,7 +139,15 @@ mod tests {
     const NO: ClientError = ClientError::TimedOut("squeue");
 
     fn get(shared: &Shared<u32>, max_age: Duration, answer: Result<u32, ClientError>) -> Result<u32, ClientError> {
-        shared.get(max_age, Instant::now(), "squeue", || answer).result
+        shared.get(max_age, Instant::now() + LONG, "squeue", || answer).result
+    }
+
+    #[test]
+    fn a_caller_that_waits_in_vain_for_a_moment_leaves_the_answer_to_others() {
+        let shared = Shared::default();
+        let soon = Instant::now() + LEAST_TIME / 2;
+        assert_eq!(shared.get(NOW, soon, "squeue", || Err(NO)).result, Err(NO));
+        assert_eq!(get(&shared, NOW, Ok(1)), Ok(1));
     }
 
     #[test]
@@ -156,7 +170,7 @@ mod tests {
         let shared = Shared::default();
         let answer = shared.get(NOW, Instant::now(), "squeue", || {
             assert!(shared.last().is_none(), "the one that asks holds no lock");
-            assert_eq!(get(&shared, LONG, Ok(2)), Err(NO));
+            assert_eq!(shared.get(LONG, Instant::now(), "squeue", || Ok(2)).result, Err(NO));
             Ok(1)
         });
         assert_eq!(answer.result, Ok(1));

@@ -100,9 +100,6 @@ fn of_kill_wait(survey: &Survey, needed_secs: u64) -> Option<Finding> {
 /// Says which machine schedules and cleans up.
 pub(super) fn machine(subject: &Subject<'_>) -> Vec<Finding> {
     let context = &subject.context;
-    if !home_machine::uses_slurm(context) {
-        return Vec::new();
-    }
     let owner = match home_machine::owner(&context.home) {
         Ok(None) => return Vec::new(),
         Ok(Some(owner)) => owner,

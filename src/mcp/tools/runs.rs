@@ -123,6 +123,10 @@ pub(crate) struct Awaited {
 /// With the time that a trigger may take, this stays within what hosts give a call.
 const WAIT_AFTER_TRIGGER: Duration = Duration::from_secs(45);
 
+/// Within which a trigger answers, and the least time for the look at what it started.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(4_800);
+const LEAST_LOOK: Duration = Duration::from_millis(100);
+
 fn trigger_routine(app: &App, arguments: TriggerRoutine, call: &Call) -> anyhow::Result<Reply<Awaited>> {
     let context = app.context()?;
     let TriggerRoutine { routine, overlap, wait, text } = arguments;
@@ -132,7 +136,9 @@ fn trigger_routine(app: &App, arguments: TriggerRoutine, call: &Call) -> anyhow:
     let if_alive = overlap.unwrap_or_default();
     let run = trigger(&context, Request { routine, if_alive, text, asked: call.received })?;
     if !wait.unwrap_or(false) {
-        return Ok(Reply::Answer(Awaited { finished: None, run: listing::find(&context, &run)? }));
+        let rest = (call.received + ANSWER_TIMEOUT).saturating_duration_since(Instant::now()).max(LEAST_LOOK);
+        let run = listing::find_within(&context, &run, rest)?;
+        return Ok(Reply::Answer(Awaited { finished: None, run }));
     }
     if call.takes_tasks {
         return Ok(Reply::Task(run));

@@ -18,7 +18,7 @@ use crate::run::id::RunId;
 use crate::run::outcome_file::written_outcome;
 use crate::run::record::{Gone, JobOrder, Manifest, RecordError, SlurmJob};
 
-/// How old Slurm's answer may be for a call that waits for one. The watchdog asks before each pass.
+/// How old Slurm's answer may be for a call that waits for one.
 pub(super) const RECENT: Duration = Duration::from_secs(2);
 
 /// How long a submission may take: a look that was asked for before it is over may lack its job.

@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags, open};
 use super::on_slurm::RECENT;
 use super::{Assessment, Liveness};
 use crate::clock::Moment;
-use crate::engine::slurm::{Job, JobState, run_job_name};
+use crate::engine::slurm::{Jobs, run_job_name};
 use crate::home::file_cache::Stamp;
 use crate::run::context::Context;
 use crate::run::entry::Entry;
@@ -31,9 +31,9 @@ struct Waiting {
 
 impl Waiting {
     /// Whether a judgement would say the same.
-    fn holds(&self, entry: Stamp, jobs: &[Job], waited_secs: u64, max_queue_secs: u64) -> bool {
-        let waits = |job: &Job| job.state == JobState::Waiting;
-        entry == self.entry && !jobs.is_empty() && jobs.iter().all(waits) && waited_secs <= max_queue_secs
+    fn holds(&self, run: &str, entry: Stamp, jobs: &Jobs, now: &Moment, max_queue_secs: u64) -> bool {
+        let has_time = self.triggered.elapsed_secs_at(now) <= max_queue_secs;
+        entry == self.entry && has_time && jobs.all_wait(&run_job_name(run), &self.token)
     }
 }
 
@@ -46,24 +46,20 @@ pub struct Unjudged {
 
 impl WaitingRuns {
     /// Leaves out the runs that still wait as they did. Those that are not among `entries` are forgotten: most of them have ended.
-    pub fn leave_out(&self, context: &Context, entries: Vec<Entry>) -> Unjudged {
-        let known = std::mem::take(&mut *self.lock());
+    pub fn leave_out(&self, context: &Context, mut entries: Vec<Entry>) -> Unjudged {
+        let mut known = std::mem::take(&mut *self.lock());
         let look = (!known.is_empty()).then(|| context.slurm().look(RECENT));
         let jobs = look.and_then(|look| look.result.ok()).unwrap_or_default();
         let (now, now_by_wall) = (Moment::now(), SystemTime::now());
         let running = open(context.home.running(), OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok();
         let (mut waiting, mut stamps) = (HashMap::new(), HashMap::new());
-        let mut unjudged = entries;
-        unjudged.retain(|entry| {
+        entries.retain(|entry| {
             let name = entry.id().to_string();
             let Some(stamp) = running.as_ref().and_then(|running| Stamp::below(running, &name)) else { return true };
-            let holds = |known: &&Waiting| {
-                let waited_secs = known.triggered.elapsed_secs_at(&now);
-                let jobs = jobs.of(&run_job_name(&name), &known.token);
-                known.holds(stamp, jobs, waited_secs, context.config.max_queue_secs)
-            };
-            if let Some(known) = known.get(entry.id()).filter(holds) {
-                waiting.insert(entry.id().clone(), known.clone());
+            if let Some((id, known)) = known.remove_entry(entry.id())
+                && known.holds(&name, stamp, &jobs, &now, context.config.max_queue_secs)
+            {
+                waiting.insert(id, known);
                 return false;
             }
             if stamp.is_settled(now_by_wall) {
@@ -72,12 +68,16 @@ impl WaitingRuns {
             true
         });
         self.lock().extend(waiting);
-        Unjudged { entries: unjudged, stamps }
+        Unjudged { entries, stamps }
     }
 
     /// Keeps that a run waits, and that there is nothing to do about it. `stamps` are from before it was judged.
     pub fn keep(&self, assessment: &Assessment, stamps: &HashMap<RunId, Stamp>) {
         let id = assessment.entry.id();
+        // One of which Slurm says nothing yet is absent, and is watched for that.
+        if assessment.placed.open_jobs.is_empty() {
+            return;
+        }
         let order = assessment.manifest.as_ref().ok().and_then(|manifest| Some((manifest, manifest.job.as_ref()?)));
         if let (Liveness::Queued(_), Some((manifest, order)), Some(&entry)) =
             (&assessment.liveness, order, stamps.get(id))
@@ -101,13 +101,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let entry = Stamp::of(dir.path()).unwrap();
         let known = Waiting { token: "t".to_owned(), triggered: Moment::now(), entry };
-        let job = |state| Job::example("7", state);
-        assert!(known.holds(entry, &[job("PENDING")], 100, 100));
-        assert!(!known.holds(entry, &[job("PENDING")], 101, 100), "it has waited too long");
-        assert!(!known.holds(entry, &[], 100, 100), "Slurm knows no job of it, or did not answer");
-        assert!(!known.holds(entry, &[job("RUNNING")], 100, 100));
-        assert!(!known.holds(entry, &[job("CANCELLED"), job("PENDING")], 100, 100), "an end that may not be noted");
+        let jobs = |lines: &str| Jobs::of_output(lines.to_owned());
+        let waits = jobs("moadim-a-1|t|7|PENDING||main|N/A|Priority");
+        let later = |secs: u64| {
+            let Moment { at, boot_id, since_boot_ms } = known.triggered.clone();
+            Moment { at: at.plus_secs(secs), boot_id, since_boot_ms: since_boot_ms + 1000 * secs }
+        };
+        let holds = |entry, jobs: &Jobs, secs| known.holds("a-1", entry, jobs, &later(secs), 100);
+        assert!(holds(entry, &waits, 100));
+        assert!(!holds(entry, &waits, 101), "it has waited too long");
+        assert!(!holds(entry, &Jobs::default(), 1), "Slurm knows no job of it, or did not answer");
+        assert!(!holds(entry, &jobs("moadim-a-1|t|7|RUNNING|n1|main|N/A|None"), 1));
+        let ended_once = "moadim-a-1|t|6|CANCELLED||main|1|None\nmoadim-a-1|t|7|PENDING||main|N/A|Priority";
+        assert!(!holds(entry, &jobs(ended_once), 1), "an end that may not be noted");
         std::fs::write(dir.path().join("end.json"), "").unwrap();
-        assert!(!known.holds(Stamp::of(dir.path()).unwrap(), &[job("PENDING")], 100, 100));
+        assert!(!holds(Stamp::of(dir.path()).unwrap(), &waits, 1));
     }
 }
