@@ -14,6 +14,7 @@ use crate::agent::CommandError;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, LockError, Mode};
+use crate::home::names;
 use crate::home::{self, Home};
 use crate::routine::slug::Slug;
 
@@ -127,17 +128,15 @@ fn is_taken(error: &io::Error) -> bool {
 /// The folder cannot be listed.
 pub fn remove_stale(home: &Home, now: UnixSeconds) -> Result<(), FileError> {
     let running = home.running();
-    let fail = |source| FileError::io("list", &running, source);
-    for file in std::fs::read_dir(&running).map_err(fail)? {
-        let file = file.map_err(fail)?;
-        let hidden = file.file_name().to_string_lossy().starts_with('.');
-        let made = file.metadata().and_then(|metadata| metadata.modified()).map(UnixSeconds::from);
-        let old = made.is_ok_and(|made| made.age_secs_at(now) > STAGED_MIN_AGE.as_secs());
-        if hidden && old {
-            let lock = FileLock::try_existing(&file.path().join("lock"), Mode::Exclusive);
+    let mut staged = Vec::new();
+    names::scan(&running, |name, _| staged.extend(name.starts_with('.').then(|| running.join(name))))?;
+    for directory in staged {
+        let made = directory.symlink_metadata().and_then(|metadata| metadata.modified()).map(UnixSeconds::from);
+        if made.is_ok_and(|made| made.age_secs_at(now) > STAGED_MIN_AGE.as_secs()) {
+            let lock = FileLock::try_existing(&directory.join("lock"), Mode::Exclusive);
             // Any other error, such as a lack of descriptors, says nothing about its trigger.
             if lock.as_ref().map_or_else(LockError::is_not_found, |_| true) {
-                let _ = std::fs::remove_dir_all(file.path());
+                let _ = std::fs::remove_dir_all(directory);
             }
         }
     }
