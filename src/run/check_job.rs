@@ -23,7 +23,7 @@ const RESOURCES: Resources =
     Resources { cpus: Some(1), memory_mib: Some(64), gpus: None, partition: None, constraint: None };
 
 /// How long after the first check of a run the second may follow, if that attested nothing; each pause is twice the one before.
-const FIRST_PAUSE: Duration = Duration::from_secs(30);
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
 
 /// A check of a run. They are numbered from 1, so that each has files of its own, and of several processes one submits it.
@@ -175,14 +175,14 @@ mod tests {
     #[test]
     fn each_pause_is_twice_the_one_before_up_to_ten_minutes() {
         let secs = |number| CheckJob(number).pause().as_secs();
-        assert_eq!([1, 2, 3, 4, 5, 6, u64::MAX].map(secs), [30, 60, 120, 240, 480, 600, 600]);
+        assert_eq!([1, 2, 3, 4, 7, 8, u64::MAX].map(secs), [5, 10, 20, 40, 320, 600, 600]);
         let (_directory, entry) = entry();
         assert_eq!((was_checked(&entry), due_check(&entry)), (false, Some(CheckJob(1))));
         CheckJob(3).claim(&entry).unwrap();
         assert!(was_checked(&entry));
-        make_older(&entry, CheckJob(3), Duration::from_secs(110));
+        make_older(&entry, CheckJob(3), Duration::from_secs(15));
         assert_eq!(due_check(&entry), None);
-        make_older(&entry, CheckJob(3), Duration::from_secs(120));
+        make_older(&entry, CheckJob(3), Duration::from_secs(20));
         assert_eq!(due_check(&entry), Some(CheckJob(4)));
     }
 

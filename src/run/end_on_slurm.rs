@@ -49,7 +49,9 @@ pub(super) fn end(context: &Context, entry: &Entry) -> Result<Ended, EndError> {
     let patience = Duration::from_secs(context.config.kill_grace_secs) + SUPERVISOR_MARGIN;
     let mut requests = Requests::default();
     loop {
-        let judged = liveness::judge(context, vec![entry.clone()], JUDGE_LOCK_TIMEOUT).pop();
+        // Close to the end, what Slurm said last has to do.
+        let rest = (patience + SLURM_MARGIN).saturating_sub(asked.elapsed()).max(RECORD_PAUSE);
+        let judged = liveness::judge(context, vec![entry.clone()], JUDGE_LOCK_TIMEOUT.min(rest)).pop();
         let Some(assessment) = judged else { return Ok(Ended::Finished) };
         let recorder = home_machine::owner(&context.home);
         let assessment = match recorder {

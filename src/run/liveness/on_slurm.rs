@@ -71,6 +71,8 @@ struct Known {
     taken: Option<OnNode>,
     seen: Seen,
     check: Check,
+    /// The id with which Slurm accepted its job, if it said so.
+    accepted: Option<String>,
 }
 
 /// What its records say once its lock is held.
@@ -168,7 +170,8 @@ impl Cluster {
 impl Known {
     fn of(slurm: &Slurm, look: &Look, entry: &Entry, order: &JobOrder, triggered: UnixSeconds) -> Self {
         let run = entry.id().to_string();
-        let submitted = entry.job().map_or(triggered, |job| job.at.max(triggered)).plus_secs(SUBMISSION_SECS);
+        let job = entry.job();
+        let submitted = job.as_ref().map_or(triggered, |job| job.at.max(triggered)).plus_secs(SUBMISSION_SECS);
         let seen = match slurm.seen(look, &run_job_name(&run), &order.token, submitted) {
             absent @ Seen::Absent { .. } => entry.job_end().map_or(absent, |job| Seen::Jobs(vec![job])),
             seen => seen,
@@ -178,7 +181,8 @@ impl Known {
             // It may say who has the run.
             Err(cause) => (None, Seen::NoAnswer(cause)),
         };
-        Self { taken, seen, check: Check::of(look, &check_job_name(&run), &order.token) }
+        let accepted = job.and_then(|job| job.job);
+        Self { taken, seen, check: Check::of(look, &check_job_name(&run), &order.token), accepted }
     }
 
     /// Whether it matters how its node is: something took it, and its job is not known to be alive.
@@ -227,7 +231,11 @@ impl Known {
             now,
         });
         match verdict {
-            Verdict::Queued(what) => (Liveness::Queued(what), None),
+            Verdict::Queued(what) => {
+                // The last look may be older than its submission.
+                let accepted = self.accepted.as_ref().filter(|_| matches!(self.seen, Seen::Absent { .. }));
+                (Liveness::Queued(accepted.map_or(what, |id| format!("its job {id} is submitted"))), None)
+            }
             Verdict::Alive(what) => (Liveness::Elsewhere(what), None),
             Verdict::Gone => (Liveness::Dead, None),
             Verdict::Unknown(cause) => (Liveness::Unknown(cause), None),
@@ -244,7 +252,7 @@ impl Known {
     /// Returns what is known of its job, whatever follows from it.
     fn placed(&self, entry: &Entry) -> Placed {
         let Some(job) = self.job() else {
-            let id = entry.job().and_then(|submitted| submitted.job);
+            let id = self.accepted.clone();
             let (id, node) = match &self.taken {
                 Some(taken) => (Some(taken.job.clone()), Some(taken.node.clone())),
                 None => (id, None),
@@ -303,7 +311,7 @@ mod tests {
     }
 
     fn known(taken: Option<OnNode>, job: Job) -> Known {
-        Known { taken, seen: Seen::Jobs(vec![job]), check: Check::None }
+        Known { taken, seen: Seen::Jobs(vec![job]), check: Check::None, accepted: None }
     }
 
     #[test]
