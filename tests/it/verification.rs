@@ -331,11 +331,14 @@ fn nothing_is_verified_in_a_workbench_that_was_replaced() {
 }
 
 /// What an agent writes that says itself how it ended, and kills its supervisor.
+/// Ends an agent's own supervisor, once that has noted that the agent runs: on a busy machine the agent is faster.
+const KILL_SUPERVISOR: &str = "until [ -e ../../running/$MOADIM_RUN/started.json ]; do sleep 0.01; done; kill -9 $PPID";
+
 fn forged(members: &str) -> String {
     let outcome = format!(
         r#"{{"version":1,"id":"'$MOADIM_RUN'","status":"succeeded","exit_code":0,{members},"agent":"plain","session_host":"detached","triggered_at":"'$AT'","finished_at":"'$AT'","retain_from":"'$AT'","cookie":"'$MOADIM_COOKIE'"}}"#
     );
-    format!("AT=$(date -u +%Y-%m-%dT%H:%M:%SZ); echo '{outcome}' > outcome.json; kill -9 $PPID")
+    format!("AT=$(date -u +%Y-%m-%dT%H:%M:%SZ); echo '{outcome}' > outcome.json; {KILL_SUPERVISOR}")
 }
 
 /// Waits until the watchdog has recorded a run whose supervisor is gone.
@@ -371,7 +374,7 @@ fn an_agent_cannot_say_itself_that_it_is_verified() {
 fn a_run_that_a_judge_recorded_disagrees_too() {
     let (home, mut server) = Scene::new().start();
     let denied = sample().with_file_name("claude-denied.jsonl");
-    add_like_claude(&home, &format!("cat '{}'; kill -9 $PPID", denied.display()));
+    add_like_claude(&home, &format!("cat '{}'; {KILL_SUPERVISOR}", denied.display()));
     let routine = server.routine("Denied", "Do it.").with(json!({ "agent": "claude" })).create();
     let run = server.trigger(&routine);
     let run = judged(&home, &mut server, &run);
