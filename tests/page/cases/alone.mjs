@@ -372,7 +372,7 @@ describe('server', () => {
             await home.create('Check links', PROMPTS.succeeds);
             const dashboard = await Dashboard.start(home);
             await dashboard.inTab({}, async (tab) => {
-                tab.excuse(/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|status of 401/);
+                tab.excuse(/ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_SOCKET_NOT_CONNECTED|ERR_INCOMPLETE_CHUNKED|ERR_EMPTY_RESPONSE|status of 401/);
                 await tab.sees('Check links');
                 await dashboard.stop('SIGKILL');
                 await tab.sees(/Nothing new since .*No answer/);
