@@ -192,7 +192,7 @@ fn action(context: &Context, assessment: &Assessment, bounds: &Bounds, now: &Mom
 
 /// Returns the seconds that count towards a run's bound: in a queue towards that of the queue, and then from the start on its node.
 fn age_secs(assessment: &Assessment, manifest: &Manifest, now: &Moment) -> u64 {
-    if manifest.job.is_none() || matches!(assessment.liveness, Liveness::Queued(_)) {
+    if !manifest.is_on_slurm() || matches!(assessment.liveness, Liveness::Queued(_)) {
         return manifest.triggered.elapsed_secs_at(now);
     }
     let taken = assessment.entry.supervisor().ok().flatten().and_then(|taken| taken.at);
@@ -230,7 +230,7 @@ fn as_unknown(assessment: &Assessment) -> Option<Outcome> {
 fn record(context: &Context, assessment: Assessment, report: &mut WatchReport) -> Option<RunId> {
     let judgement = assessment.into_judgement().ok()?;
     let run = judgement.entry.id().clone();
-    let was_checked = judgement.manifest.job.is_some() && was_checked(&judgement.entry);
+    let was_checked = judgement.manifest.is_on_slurm() && was_checked(&judgement.entry);
     match record_abandoned(context, &judgement) {
         Ok(_) => was_checked.then_some(run),
         Err(error) => {

@@ -241,7 +241,7 @@ fn last_output(workbench: &Workbench, outcome: Option<&Outcome>) -> Option<UnixS
 fn processes_of(home: &Home, assessment: &Assessment) -> Option<Vec<RunProcess>> {
     let found = match (&assessment.liveness, &assessment.manifest) {
         // They are seen only on its node.
-        (Liveness::Owned, Ok(manifest)) if manifest.job.is_some() => return None,
+        (Liveness::Owned, Ok(manifest)) if manifest.is_on_slurm() => return None,
         (Liveness::Queued(_) | Liveness::Elsewhere(_), _) => return None,
         (Liveness::Owned, Ok(manifest)) => {
             let written = RecordedProcesses::read(&assessment.entry, manifest, &Here::of(home)).unwrap_or_default();

@@ -63,7 +63,7 @@ impl Remains {
             verification: atomic_file::unless_damaged(entry.verified())?,
             summary: read_summary(&context.home, entry.id(), manifest.command.output, source),
             last_output: Workbench::of(&context.home, entry.id()).last_output_or(manifest.triggered.at),
-            job: manifest.job.is_some().then(job),
+            job: manifest.is_on_slurm().then(job),
         })
     }
 
@@ -111,7 +111,7 @@ impl Remains {
 }
 
 impl Assessment {
-    /// Returns how a dead run ended that left no outcome, for a list: of a large log only the end is read.
+    /// Returns how a dead run ended that left no outcome. Only the end of a large log is read, because lists ask for many.
     ///
     /// # Errors
     /// Its records cannot be read now.

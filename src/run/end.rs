@@ -119,7 +119,7 @@ pub fn end_run(context: &Context, id: &RunId, order: &Order) -> Result<Ended, En
         }
         Ok(_) => None,
     };
-    if manifest.job.is_some() {
+    if manifest.is_on_slurm() {
         return end_on_slurm::end(context, &entry);
     }
     let written = RecordedProcesses::read(&entry, &manifest, &here).unwrap_or_default();

@@ -101,7 +101,7 @@ const LIMIT_ALLOWANCE_SECS: u64 = 240;
 
 /// Whether an unfinished run was submitted to Slurm.
 pub(crate) fn is_on_slurm(entry: &Entry) -> bool {
-    entry.manifest().is_ok_and(|manifest| manifest.job.is_some())
+    entry.manifest().is_ok_and(|manifest| manifest.is_on_slurm())
 }
 
 /// How many of a routine's newest workbenches are searched for earlier attempts.

@@ -45,7 +45,7 @@ pub fn launch(context: &Context, claim: Claim, deadline: Instant) -> Result<(), 
     if let Err(reason) = begin(context, &claim, deadline) {
         return Err(fail(context, claim, reason, deadline));
     }
-    if claim.manifest.job.is_some() {
+    if claim.manifest.is_on_slurm() {
         // It waits its turn, and nobody waits for it.
         open_window(context, &claim.entry);
         return Ok(());
@@ -154,7 +154,7 @@ pub(super) fn fail(context: &Context, claim: Claim, reason: String, deadline: In
 fn record_unstarted(context: &Context, claim: &Claim, reason: String) -> bool {
     let now = UnixSeconds::now();
     // A refusal may be none.
-    if claim.manifest.job.is_some()
+    if claim.manifest.is_on_slurm()
         && let Err(error) = bar_supervisors(&context.home, &claim.entry)
     {
         tracing::warn!(%error, "its launch was called a failure");
@@ -166,7 +166,7 @@ fn record_unstarted(context: &Context, claim: &Claim, reason: String) -> bool {
         .map_or_else(|| Ending::of(Status::LaunchFailed, reason, now), |request| Ending::by_request(request, now));
     let outcome = Outcome::new(&claim.manifest, None, ending);
     // Where another machine records for the home, it finds the outcome.
-    let is_ours = claim.manifest.job.is_none() || home_machine::owner(&context.home).is_ok();
+    let is_ours = !claim.manifest.is_on_slurm() || home_machine::owner(&context.home).is_ok();
     let record = if is_ours { recording::record } else { recording::record_on_node };
     let Err(error) = record(context, &claim.entry, &outcome, Attempt::First) else { return false };
     tracing::warn!(run = %claim.entry.id(), %error, "a failed launch could not be recorded");

@@ -151,14 +151,14 @@ fn hold(
     let here = Here::of(&context.home);
     // After the locks are taken, so that what a dying supervisor still started is seen; twice, for a process that is
     // just becoming another program shows no environment for a moment.
-    let is_ours = |manifest: &Result<Manifest, RecordError>| manifest.as_ref().is_ok_and(|one| one.job.is_none());
+    let is_ours = |manifest: &Result<Manifest, RecordError>| manifest.as_ref().is_ok_and(|one| !one.is_on_slurm());
     let needs_scan = held.iter().any(|(_, manifest, hold)| matches!(hold, Hold::Unowned(_)) && is_ours(manifest));
     let scan = needs_scan.then(Scan::take_twice);
     held.into_iter()
         .map(|(entry, manifest, hold)| {
             let alive = |manifest: &Manifest| match &scan {
                 // Its node alone sees its processes, and Slurm ends them.
-                _ if manifest.job.is_some() => Ok(Vec::new()),
+                _ if manifest.is_on_slurm() => Ok(Vec::new()),
                 Some(Ok(scan)) => left_of(&entry, manifest, &here, scan),
                 Some(Err(error)) => Err(error.to_string()),
                 None => Ok(Vec::new()),

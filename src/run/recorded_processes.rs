@@ -30,13 +30,13 @@ impl RecordedProcesses {
     /// # Errors
     /// A record is there and cannot be read now.
     pub fn read(entry: &Entry, manifest: &Manifest, here: &Here) -> Result<Self, FileError> {
-        if manifest.job.is_none() && !here.is_same_boot(manifest) {
+        if !manifest.is_on_slurm() && !here.is_same_boot(manifest) {
             return Ok(Self::default());
         }
         let of_here = |machine: &Machine| *machine == here.machine;
         let taken: Option<SupervisorRecord> = atomic_file::unless_damaged(entry.supervisor())?;
         let taken = taken.filter(|record| here.is_where(record));
-        if manifest.job.is_some() && taken.is_none() {
+        if manifest.is_on_slurm() && taken.is_none() {
             return Ok(Self::default());
         }
         let started: Option<Started> = atomic_file::unless_damaged(entry.started())?;

@@ -8,6 +8,7 @@ use super::examine::examine;
 use super::history::{self, Known};
 use super::home_machine;
 use super::hook;
+use super::job_order::is_on_slurm;
 use super::liveness::{Judgement, Placed, was_taken};
 use super::outcome_file::{write_outcome, written_outcome};
 use super::output::Source;
@@ -151,7 +152,7 @@ pub(super) fn bar_supervisors(home: &Home, entry: &Entry) -> anyhow::Result<()> 
 /// Another machine records for the home, or some file could not be written; what was written stays true.
 pub fn record_forgotten(context: &Context, entry: &Entry, outcome: &Outcome) -> anyhow::Result<()> {
     home_machine::owner(&context.home)?;
-    if entry.manifest().is_ok_and(|manifest| manifest.job.is_some()) && !was_taken(entry) {
+    if is_on_slurm(entry) && !was_taken(entry) {
         bar_supervisors(&context.home, entry)?;
     }
     finish(context, entry, outcome, false, Known::Perhaps)
@@ -168,7 +169,7 @@ fn finish(context: &Context, entry: &Entry, outcome: &Outcome, is_written: bool,
 /// Some file could not be read or written; what was written stays true.
 pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Result<Outcome> {
     let Judgement { entry, manifest, placed, .. } = judgement;
-    if manifest.job.is_some() && !was_taken(entry) {
+    if manifest.is_on_slurm() && !was_taken(entry) {
         bar_supervisors(&context.home, entry)?;
     }
     if let Some((mut outcome, is_as_written)) = outcome_left_behind(&context.home, entry, manifest)? {

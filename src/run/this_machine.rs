@@ -44,7 +44,7 @@ impl Here {
 
     /// A run on Slurm is on the machine that its supervisor wrote down, if any has it.
     pub(super) fn another_machine(&self, manifest: &Manifest) -> Option<String> {
-        (manifest.job.is_none() && manifest.machine != self.machine)
+        (!manifest.is_on_slurm() && manifest.machine != self.machine)
             .then(|| "another machine or container started it, and only there can its processes be seen".to_owned())
     }
 

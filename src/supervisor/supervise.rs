@@ -90,7 +90,7 @@ fn take(home: &Home, entry: &Entry, manifest: &Manifest) -> anyhow::Result<Optio
     }
     let reaper = rustix::process::getppid().map_or(1, |parent| parent.as_raw_pid());
     let mut record = here.supervisor_record(ProcessId::current()?, reaper);
-    if manifest.job.is_some() {
+    if manifest.is_on_slurm() {
         (record.at, record.job) = (Some(Moment::now()), Some(job::of_this_process()?));
     }
     if entry.take(&record)? {

@@ -302,7 +302,7 @@ pub(super) fn alive_runs(context: &Context) -> Result<Vec<AliveRun>, FileError> 
         };
         let requested = !one.entry.end_request().is_ok_and(|request| request.is_none());
         let ending = requested || context.unwritten_ends.of(one.entry.id()).is_some();
-        let is_job = one.manifest.as_ref().is_ok_and(|manifest| manifest.job.is_some());
+        let is_job = one.manifest.as_ref().is_ok_and(|manifest| manifest.is_on_slurm());
         let engine = if is_job { EngineKind::Slurm } else { EngineKind::Local };
         AliveRun { id: one.entry.id().clone(), certainty, ending, engine }
     };

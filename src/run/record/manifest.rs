@@ -74,10 +74,15 @@ pub struct Verify {
 }
 
 impl Manifest {
+    /// Whether the run takes place on a node, as a job of Slurm.
+    pub fn is_on_slurm(&self) -> bool {
+        self.job.is_some()
+    }
+
     /// Returns whether the agent has started, as far as can be known: `started.json` does not outlive a power cut, so in an
     /// entry of an earlier boot its absence says nothing. That of a run on Slurm outlives a power cut here.
     pub(crate) fn may_have_started(&self, started: Option<&Started>) -> bool {
-        started.is_some() || self.job.is_none() && self.triggered.boot_id != Moment::now().boot_id
+        started.is_some() || !self.is_on_slurm() && self.triggered.boot_id != Moment::now().boot_id
     }
 
     /// Whether there is something to do before the agent can start.

@@ -314,16 +314,20 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_abandoned_run_ended_as_asked_else_never_started_else_is_lost() {
-        let (last, now) = (UnixSeconds(50), UnixSeconds(99));
-        let request = EndRequest {
+    fn stop_request(last_output: UnixSeconds) -> EndRequest {
+        EndRequest {
             cause: EndCause::Stopped,
             reason: "asked".into(),
             by: "stop_run".into(),
             at: UnixSeconds(60),
-            last_output: last,
-        };
+            last_output,
+        }
+    }
+
+    #[test]
+    fn an_abandoned_run_ended_as_asked_else_never_started_else_is_lost() {
+        let (last, now) = (UnixSeconds(50), UnixSeconds(99));
+        let request = stop_request(last);
         let asked = Ending::of_abandoned(true, Some(&request), Some(AgentExit::default()), true, UnixSeconds(61), now);
         assert_eq!((asked.status, asked.retain_from, asked.finished_at), (Status::Stopped, last, now));
         assert_eq!(Ending::of_abandoned(false, None, None, true, last, now).status, Status::LaunchFailed);
@@ -381,13 +385,7 @@ mod tests {
                 assert_eq!((ending.status, ending.reason.as_deref().unwrap()), expected, "{end:?}, {was_taken}");
             }
         }
-        let request = EndRequest {
-            cause: EndCause::Stopped,
-            reason: "asked".into(),
-            by: "stop_run".into(),
-            at: UnixSeconds(60),
-            last_output: last,
-        };
+        let request = stop_request(last);
         let exit = AgentExit { code: Some(0), signal: None };
         for known in [
             Ending::of_abandoned(true, Some(&request), None, false, last, now),
