@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::agent::AgentDefinition;
 use crate::home::config::Config;
 use crate::mcp::schema::forbid_null;
-use crate::routine::model::{CatchUp, Definition, Overlap};
+use crate::routine::model::{CatchUp, Definition, Overlap, WhenAsked};
 
 /// A file that a person writes, and the name of the schema that describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,7 @@ fn of_routines() -> Schema {
     schema.insert("required".to_owned(), json!(["title", "agent"]));
     if let Some(properties) = schema.get_mut("properties") {
         properties["overlap"]["default"] = value_of::<Overlap>();
+        properties["when_asked"]["default"] = value_of::<WhenAsked>();
         properties["catch_up"]["default"] = value_of::<CatchUp>();
         for without in ["title", "agent", "created_at", "updated_at"] {
             if let Some(property) = properties[without].as_object_mut() {

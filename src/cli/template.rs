@@ -97,7 +97,8 @@ fn commented(key: &str, path: &str, property: &Value) -> String {
 }
 
 /// Values for keys that take none of the plain ones, such as 0 or an empty text.
-const EXAMPLES: [(&str, &str); 20] = [
+const EXAMPLES: [(&str, &str); 21] = [
+    ("answer_within_secs", "259200"),
     ("failed_ttl_secs", "259200"),
     ("max_consecutive_failures", "3"),
     ("max_daily_cost_usd", "5"),

@@ -63,6 +63,8 @@ pub struct Config {
     pub default_failed_ttl_secs: Option<u64>,
     /// How many of its newest finished runs a routine keeps whatever their age, if it does not say.
     pub default_keep_last: u64,
+    /// How long a question of a run waits for an answer, and keeps its workbench, if its routine does not say.
+    pub default_answer_within_secs: u64,
     /// The longest retention. Workbenches whose routine is gone get it too.
     pub ttl_ceiling_secs: u64,
     /// How long a run may take if its routine does not say.
@@ -152,6 +154,7 @@ impl Default for Config {
             default_ttl_secs: 24 * 60 * 60,
             default_failed_ttl_secs: None,
             default_keep_last: 0,
+            default_answer_within_secs: 3 * 24 * 60 * 60,
             ttl_ceiling_secs: 30 * 24 * 60 * 60,
             default_max_runtime_secs: 60 * 60,
             max_runtime_ceiling_secs: 24 * 60 * 60,

@@ -123,6 +123,10 @@ places! {
     pub(crate) webhook_tokens = "webhook_tokens";
     /// Our own program, for nodes. It may be missing.
     pub(crate) bin = "bin";
+    /// How each question was closed, named after the run that asked. It may be missing.
+    pub(crate) questions = "questions";
+    /// A mark for each question from which something still follows. It may be missing.
+    pub(crate) open_questions = "questions/open";
     pub(crate) trash = "trash";
     /// What was archived. It may be missing.
     pub(crate) archive = "archive";

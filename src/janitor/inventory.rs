@@ -11,6 +11,7 @@ use super::plan::{Disk, Item, RunState, is_young};
 use super::remove::{self, Measured};
 use super::watchdog::Forecast;
 use crate::clock::UnixSeconds;
+use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::process_tree::names;
 use crate::process_tree::{Whereabouts, whereabouts};
@@ -23,7 +24,9 @@ use crate::run::liveness::{Liveness, look};
 use crate::run::on_disk::workbench_ids;
 use crate::run::outcome_file::read_outcome;
 use crate::run::pin;
-use crate::run::record::RecordError;
+use crate::run::question;
+use crate::run::record::{Outcome, RecordError};
+use crate::run::status::Status;
 use crate::run::workbench::Workbench;
 use crate::session::users_sessions;
 
@@ -155,17 +158,33 @@ fn state_of_entry(liveness: Liveness) -> RunState {
 fn item_without_entry(context: &Context, run: RunId, state_of_stranger: &dyn Fn(&RunId) -> RunState) -> Item {
     let workbench = Workbench::of(&context.home, &run);
     match read_outcome(&workbench, &run) {
-        Ok(outcome) => Item {
-            status: outcome.status,
-            retain_from: Some(outcome.retain_from),
-            cookie: Some(outcome.cookie),
-            ..Item::new(run, RunState::Finished)
-        },
+        Ok(outcome) => {
+            let (state, closed_at) = state_of_finished(&context.home, &outcome);
+            Item {
+                status: outcome.status,
+                retain_from: Some(closed_at.map_or(outcome.retain_from, |at| at.max(outcome.retain_from))),
+                cookie: Some(outcome.cookie),
+                ..Item::new(run, state)
+            }
+        }
         Err(RecordError::File(error)) if error.is_not_found() => {
             let state = state_of_stranger(&run);
             Item { log_written: workbench.log_state().map(|(written, _)| written), ..Item::new(run, state) }
         }
         Err(error) => Item::new(run, RunState::Unknown(error.to_string())),
+    }
+}
+
+/// Returns whether a run that ended still waits for an answer, and when its question was closed.
+fn state_of_finished(home: &Home, outcome: &Outcome) -> (RunState, Option<UnixSeconds>) {
+    if outcome.status != Status::Asked {
+        return (RunState::Finished, None);
+    }
+    match question::state::read_close(home, &outcome.id) {
+        Ok(Some(_)) if question::state::is_unsettled(home, &outcome.id) => (RunState::Asked, None),
+        Ok(Some(close)) => (RunState::Finished, Some(close.at)),
+        Ok(None) => (RunState::Asked, None),
+        Err(error) => (RunState::Unknown(error.to_string()), None),
     }
 }
 
@@ -202,12 +221,9 @@ fn runs_of(process: &Whereabouts, workbenches: &Path) -> impl Iterator<Item = Ru
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::home::Home;
     use crate::home::atomic_file;
     use crate::home::config::Config;
     use crate::run::context::Program;
-    use crate::run::record::Outcome;
-    use crate::run::status::Status;
     use std::time::Duration;
 
     #[test]

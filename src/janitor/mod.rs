@@ -13,6 +13,7 @@ mod inventory;
 mod peers;
 pub(crate) mod plan;
 pub(crate) mod probe;
+mod questions;
 pub mod reason;
 pub(crate) mod registration;
 pub mod remove;
@@ -153,6 +154,7 @@ fn watch(context: &Context, status: &JanitorStatus) -> Duration {
             for failed in report.failed {
                 status.trouble(Duty::Watchdog, Some(failed.path), &failed.error);
             }
+            look_after_questions(context, status);
             if let Err(error) = attention::call_for(context, status, &report.unknown) {
                 status.trouble(Duty::Watchdog, None, &error);
             }
@@ -160,6 +162,18 @@ fn watch(context: &Context, status: &JanitorStatus) -> Duration {
         Err(error) => status.trouble(Duty::Watchdog, None, &error),
     }
     Duration::from_secs(context.config.watchdog_interval_secs)
+}
+
+fn look_after_questions(context: &Context, status: &JanitorStatus) {
+    match questions::pass(context) {
+        Ok(failed) => {
+            for (run, error) in failed {
+                let path = context.home.questions().join(format!("{run}.json"));
+                status.trouble(Duty::Watchdog, Some(path.display().to_string()), &error);
+            }
+        }
+        Err(error) => status.trouble(Duty::Watchdog, None, &error),
+    }
 }
 
 /// The pause after a tick that failed.

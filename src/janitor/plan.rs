@@ -56,6 +56,8 @@ impl Item {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunState {
     Alive,
+    /// Over, and a person may still answer its question.
+    Asked,
     /// Alive without its supervisor; these processes are left.
     Unsupervised(String),
     Finished,
@@ -185,6 +187,7 @@ fn judge(item: Item, rules: &Rules<'_>) -> Verdict {
     let is_over = matches!(state, RunState::Finished | RunState::Unread);
     let (mut decision, mut why) = match (state, rules.bounds.get(run.routine())) {
         (RunState::Alive, _) => (Decision::Keep(None), Why::Alive),
+        (RunState::Asked, _) => (Decision::Keep(None), Why::Asked),
         (RunState::Unsupervised(left), _) => (Decision::Keep(None), Why::Unsupervised(left)),
         (RunState::Unknown(cause), _) => (Decision::Keep(None), Why::Unknown(cause)),
         (RunState::Finished | RunState::Unread, None) => (Decision::Keep(None), Why::NoBounds),

@@ -29,6 +29,8 @@ pub struct Reason {
 pub enum Why {
     /// The run is alive.
     Alive,
+    /// Its question is open.
+    Asked,
     /// The run is alive without its supervisor; these processes are left.
     Unsupervised(String),
     /// The last look before the removal found a process or an entry of the run.
@@ -73,6 +75,7 @@ impl Why {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Alive | Self::Unsupervised(_) | Self::AliveAfterAll => "alive",
+            Self::Asked => "asked",
             Self::Unknown(_) | Self::NoBounds => "unknown",
             Self::Pinned => "pinned",
             Self::Young | Self::YoungByName | Self::JustOfAge => "young",
@@ -96,6 +99,7 @@ impl Reason {
         let retention = HumanDuration(self.retention_secs.unwrap_or(0));
         match why {
             Why::Alive => f.write_str("it is alive"),
+            Why::Asked => f.write_str("it waits for an answer"),
             Why::Unsupervised(left) => write!(f, "it is alive, but its supervisor is gone: {left}"),
             Why::AliveAfterAll => f.write_str("one of its processes is still alive"),
             Why::Unknown(cause) => write!(f, "its state is unknown: {cause}"),

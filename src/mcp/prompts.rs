@@ -140,15 +140,16 @@ fn new_routine(app: &App, goal: Option<&str>) -> Result<Vec<ContentBlock>, Error
 const HOW_TO_REPORT: &str = "\
 Write me a short report, the most important first:
 
-1. Runs whose facts contradict each other (`disagreeing`): a verification that failed, tool calls that were denied, a missing \
+1. Questions that wait for me (`asked`), each with its options, and what you would answer. I answer them; continue_run asks me.
+2. Runs whose facts contradict each other (`disagreeing`): a verification that failed, tool calls that were denied, a missing \
 report. What was claimed, and what is true?
-2. Work that was not pushed: which run, which repository, how much, and how to get it (`moadim-mcp recover RUN`).
-3. What needs me: failed, hung, silent, interrupted, lost and unknown runs, missed schedules, routines that were disabled, problems of \
+3. Work that was not pushed: which run, which repository, how much, and how to get it (`moadim-mcp recover RUN`).
+4. What else needs me: failed, hung, silent, interrupted, lost and unknown runs, missed schedules, routines that were disabled, problems of \
 health. A limited run waits for its account's usage limit and is tried again by itself: say when (`held_agents` of health), and that \
 it needs me only if its reason says it gave up. For each: what happened, the likely cause, and what you suggest doing. \
 Look at get_run and read_log before you name a cause, and say when you are not sure.
-4. What ran well, in one line for each routine.
-5. What runs now, and what runs next.
+5. What ran well, in one line for each routine.
+6. What runs now, and what runs next.
 
 Change nothing: suggest, and let me decide.";
 

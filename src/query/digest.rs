@@ -13,6 +13,7 @@ use crate::home::atomic_file::FileError;
 use crate::routine::slug::Slug;
 use crate::run::context::Context;
 use crate::run::id::RunId;
+use crate::run::question::state::open_runs;
 use crate::run::status::{Status, Tone};
 
 /// What happened since a time.
@@ -25,6 +26,8 @@ pub struct Digest {
     pub runs: BTreeMap<Status, usize>,
     /// The same by routine, those with the most bad runs first.
     pub routines: Vec<RoutineRuns>,
+    /// Runs that wait for an answer, whenever they asked, oldest first.
+    pub asked: Vec<RunView>,
     /// Runs whose facts contradict each other, newest first; each is in this list alone, or in `unsaved` too.
     pub disagreeing: Vec<RunView>,
     /// Runs that left work which no remote has, newest first. They may need another look, too.
@@ -88,9 +91,12 @@ pub(crate) fn digest(context: &Context, since: UnixSeconds) -> Result<Digest, Fi
     let disagreeing = within(context, &disagreeing, MAX_LIVE_BYTES);
     let bad = within(context, &bad, MAX_BAD_BYTES);
     let live = within(context, &live, MAX_LIVE_BYTES);
+    let asked_runs = open_runs(&context.home)?;
+    let asked = within(context, &asked_runs, MAX_LIVE_BYTES);
     let unsaved_total = unsaved.len();
     let unsaved = within(context, &unsaved, MAX_LIVE_BYTES);
     let left_out = [
+        left_out(asked_runs.len() - asked.len(), "runs that wait for an answer", "list_runs with `status`"),
         left_out(disagreeing_total - disagreeing.len(), "runs of which facts disagree", "list_runs with `since`"),
         left_out(unsaved_total - unsaved.len(), "runs with unsaved work", "list_runs with `since`"),
         left_out(routines_total - routines.len(), "routines", "list_routines"),
@@ -103,7 +109,7 @@ pub(crate) fn digest(context: &Context, since: UnixSeconds) -> Result<Digest, Fi
         left_out(live_total - live.len(), "runs that are not over", "list_runs with `status`"),
     ];
     let left_out = left_out.into_iter().flatten().reduce(|one, other| format!("{one}; {other}"));
-    Ok(Digest { since, runs, routines, disagreeing, unsaved, bad, live, left_out })
+    Ok(Digest { since, runs, routines, asked, disagreeing, unsaved, bad, live, left_out })
 }
 
 /// What was found in the newest runs.

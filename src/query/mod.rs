@@ -4,6 +4,7 @@ pub(crate) mod changes;
 pub(crate) mod digest;
 pub(crate) mod inspect;
 pub mod listing;
+pub(crate) mod question_view;
 pub(crate) mod routine_view;
 pub(crate) mod survey;
 pub(crate) mod usage;

@@ -5,10 +5,12 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::question_view::QuestionView;
 use crate::agent::output::Summary;
 use crate::clock::UnixSeconds;
 use crate::engine::slurm::Slurm;
 use crate::git::Work;
+use crate::home::Home;
 use crate::process_tree::names;
 use crate::routine::bounds::Bounds;
 use crate::run::context::Context;
@@ -88,6 +90,9 @@ pub struct RunView {
     /// What its agent reported, as data; in brief in a list.
     #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
     pub output: Option<Summary>,
+    /// What it asks a person, and what became of that.
+    #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
+    pub question: Option<QuestionView>,
     /// What its agent says that it did, as data; in brief in a list.
     #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
     pub report: Option<Report>,
@@ -105,7 +110,7 @@ impl RunView {
         let mut view = Self::empty(context, entry.id());
         let unreadable = match outcome_of(context, assessment) {
             Ok(Some(outcome)) => {
-                view.set_outcome(outcome);
+                view.set_outcome(&context.home, outcome, true);
                 return view;
             }
             Ok(None) => None,
@@ -159,7 +164,12 @@ impl RunView {
         match read_outcome(&workbench, id) {
             Ok(outcome) => {
                 view.reap_from(Some(outcome.retain_from), None, bounds.retention_secs(outcome.status.retention()));
-                view.set_outcome(outcome);
+                view.set_outcome(&context.home, outcome, true);
+                if view.question.as_ref().is_some_and(QuestionView::is_open) {
+                    view.keep("it waits for an answer".to_owned());
+                } else if let Some(at) = view.question.as_ref().and_then(|question| question.closed_at) {
+                    view.reap_from(Some(at), None, bounds.retention_secs(view.status.retention()));
+                }
             }
             Err(RecordError::File(error)) if error.is_not_found() => {
                 let written = workbench.log_state().map(|(written, _)| written);
@@ -183,7 +193,7 @@ impl RunView {
     pub fn of_reaped(context: &Context, outcome: Outcome) -> Self {
         let mut view = Self::empty(context, &outcome.id);
         view.outcome = Some(outcome.status);
-        view.set_outcome(outcome);
+        view.set_outcome(&context.home, outcome, false);
         // It leads into the workbench.
         view.resume_command = None;
         view.status = Status::Reaped;
@@ -194,6 +204,7 @@ impl RunView {
     pub fn in_brief(self) -> Self {
         Self {
             output: self.output.map(Summary::in_brief),
+            question: self.question.map(QuestionView::in_brief),
             report: self.report.map(Report::in_brief),
             resume_command: None,
             ..self
@@ -247,6 +258,7 @@ impl RunView {
             last_output: None,
             work: Vec::new(),
             output: None,
+            question: None,
             report: None,
             resume_command: None,
             pinned: is_pinned(&context.home, id),
@@ -258,8 +270,11 @@ impl RunView {
         self.reap_at = Some(retention::reap_at(finish, retention_secs));
     }
 
-    fn set_outcome(&mut self, outcome: Outcome) {
+    fn set_outcome(&mut self, home: &Home, outcome: Outcome, is_there: bool) {
         self.duration_secs = outcome.duration_secs();
+        let asked_at = outcome.finished_at;
+        let show = |question| QuestionView::of(home, &outcome.id, question, asked_at, is_there);
+        self.question = outcome.question.map(show);
         self.status = outcome.status;
         self.status_reason = outcome.reason;
         self.exit_code = outcome.exit_code;

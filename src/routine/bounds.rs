@@ -23,6 +23,8 @@ pub struct Bounds {
     pub max_runtime_secs: u64,
     /// Time a run may print nothing; without a bound of the routine's own if absent.
     pub max_silence_secs: Option<u64>,
+    /// How long a question waits for an answer.
+    pub answer_within_secs: u64,
     /// What becomes of unsaved work.
     pub unsaved_work: UnsavedWork,
     /// Globs of files to archive.
@@ -97,6 +99,8 @@ impl Bounds {
             max_runtime_secs: runtime_ceiling,
             // The agent's own bound might be shorter than what is written there, or was until a moment ago.
             max_silence_secs: Some(runtime_ceiling),
+            // Without its routine nothing can go on with the answer.
+            answer_within_secs: if state == RoutineState::Gone { 0 } else { ttl_ceiling },
             unsaved_work: match config.unsaved_work {
                 // It may say otherwise.
                 UnsavedWork::Discard if state == RoutineState::Unreadable => UnsavedWork::Archive,
@@ -118,10 +122,12 @@ impl Bounds {
                 let tripled = ttl.min(ttl_ceiling).saturating_mul(3).min(ttl_ceiling);
                 let runtime = definition.max_runtime_secs.unwrap_or(config.default_max_runtime_secs);
                 let failed_ttl = failed_ttl.unwrap_or(tripled);
+                let answer_within = definition.answer_within_secs.unwrap_or(config.default_answer_within_secs);
                 let bounded = [
                     ("ttl_secs", ttl, ttl_ceiling),
                     ("failed_ttl_secs", failed_ttl, ttl_ceiling),
                     ("max_runtime_secs", runtime, runtime_ceiling),
+                    ("answer_within_secs", answer_within, ttl_ceiling),
                 ];
                 let clamped = bounded
                     .into_iter()
@@ -137,6 +143,7 @@ impl Bounds {
                     keep_last: definition.keep_last.unwrap_or(config.default_keep_last),
                     max_runtime_secs: runtime.min(runtime_ceiling),
                     max_silence_secs: definition.max_silence_secs.map(|secs| secs.min(runtime_ceiling)),
+                    answer_within_secs: answer_within.min(ttl_ceiling),
                     unsaved_work: config.unsaved_work,
                     archive_files: default_archive_files(),
                     may_skip: false,

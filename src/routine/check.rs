@@ -67,6 +67,7 @@ impl Definition {
         check_bound("max_runtime_secs", self.max_runtime_secs, runtime_ceiling)?;
         check_bound("failed_ttl_secs", self.failed_ttl_secs, ttl_ceiling)?;
         check_bound("max_silence_secs", self.max_silence_secs, runtime_ceiling)?;
+        check_bound("answer_within_secs", self.answer_within_secs, ttl_ceiling)?;
         self.resources.check_allowed(config)?;
         self.checked_schedule().map(drop)
     }
@@ -78,6 +79,7 @@ impl Definition {
             ("max_runtime_secs", self.max_runtime_secs),
             ("failed_ttl_secs", self.failed_ttl_secs),
             ("max_silence_secs", self.max_silence_secs),
+            ("answer_within_secs", self.answer_within_secs),
             ("max_consecutive_failures", self.max_consecutive_failures),
             ("max_daily_runs", self.max_daily_runs),
             ("max_daily_cost_usd", self.max_daily_cost_usd.map(|cost| cost.0)),

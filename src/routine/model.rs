@@ -54,6 +54,11 @@ pub struct Definition {
     /// What a fire of the schedule does while a run of the routine is alive.
     #[serde(skip_serializing_if = "is_default")]
     pub overlap: Overlap,
+    /// What a fire of the schedule does while a run of the routine waits for an answer.
+    #[serde(skip_serializing_if = "is_default")]
+    pub when_asked: WhenAsked,
+    /// How long a question of a run waits for an answer, and keeps its workbench. If absent, the home's default.
+    pub answer_within_secs: Option<u64>,
     /// What happens to occurrences that nobody was there to fire.
     #[serde(skip_serializing_if = "is_default")]
     pub catch_up: CatchUp,
@@ -165,6 +170,17 @@ pub enum Overlap {
     Allow,
 }
 
+/// What a fire of the schedule does while a run of its routine waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenAsked {
+    /// Nothing; the occurrence is missed.
+    #[default]
+    Skip,
+    /// It starts a run that knows nothing of the question.
+    Run,
+}
+
 /// What becomes of occurrences that passed while nobody was there to fire them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -206,6 +222,8 @@ impl Default for Definition {
             run_at: None,
             timezone: None,
             overlap: Overlap::default(),
+            when_asked: WhenAsked::default(),
+            answer_within_secs: None,
             catch_up: CatchUp::default(),
             max_consecutive_failures: None,
             max_daily_runs: None,

@@ -6,6 +6,7 @@ use super::entry::Entry;
 use super::limit;
 use super::liveness::{Assessment, Placed, was_taken};
 use super::output::{Source, read_summary};
+use super::question::{Question, question_of};
 use super::record::{AgentExit, EndRequest, Ending, Manifest, Started, UNVERIFIED};
 use super::status::Status;
 use super::submit::said_by_job;
@@ -24,6 +25,7 @@ pub(crate) struct Remains {
     pub(super) exit: Option<AgentExit>,
     pub(super) verification: Option<Verification>,
     pub(super) summary: Option<Summary>,
+    pub(super) question: Option<Question>,
     last_output: UnixSeconds,
     /// Of a run on Slurm.
     job: Option<JobRemains>,
@@ -54,6 +56,11 @@ impl Remains {
             None => atomic_file::unless_damaged(entry.terminal_exit())?,
             exit => exit,
         };
+        let workbench = Workbench::of(&context.home, entry.id());
+        let summary = read_summary(&context.home, entry.id(), manifest.command.output, source);
+        // Only one that has said its end was not about to withdraw it.
+        let has_ended = exit.is_some() || summary.as_ref().is_some_and(|summary| summary.ended.is_some());
+        let question = has_ended.then(|| question_of(&workbench, &manifest.command.agent, summary.as_ref())).flatten();
         let job = || JobRemains { end: placed.end, was_taken: was_taken(entry), said: said_by_job(entry) };
         Ok(Self {
             started: atomic_file::unless_damaged(entry.started())?,
@@ -61,8 +68,9 @@ impl Remains {
                 .or_else(|| context.unwritten_ends.of(entry.id())),
             exit,
             verification: atomic_file::unless_damaged(entry.verified())?,
-            summary: read_summary(&context.home, entry.id(), manifest.command.output, source),
-            last_output: Workbench::of(&context.home, entry.id()).last_output_or(manifest.triggered.at),
+            summary,
+            question,
+            last_output: workbench.last_output_or(manifest.triggered.at),
             job: manifest.is_on_slurm().then(job),
         })
     }
@@ -77,6 +85,14 @@ impl Remains {
         let limited_by = limit::that_ended(exit.unwrap_or_default(), self.summary.as_ref());
         let reported = self.summary.as_ref().and_then(|summary| summary.ended);
         let ending = match (reported, limited_by) {
+            (_, None) if self.asks() && matches!(ending.status, Status::Lost | Status::Failed) => Ending {
+                status: Status::Asked,
+                reason: self
+                    .question
+                    .as_ref()
+                    .map(|question| format!("{}; its supervisor died before that was recorded", question.in_words())),
+                ..ending
+            },
             // Unless something else ended it, or it never started.
             (_, Some(limit)) if matches!(ending.status, Status::Lost | Status::Failed) => Ending {
                 status: Status::Limited,
@@ -95,6 +111,11 @@ impl Remains {
             _ => ending,
         };
         if self.verification.is_some() && request.is_none() { of_verified(ending) } else { ending }
+    }
+
+    /// Whether its agent ended by itself with a question.
+    fn asks(&self) -> bool {
+        self.question.is_some() && self.exit.is_none_or(|exit| exit.code.is_some())
     }
 
     /// Adds what Slurm says of the end of its job, and what the job printed where no supervisor had it.

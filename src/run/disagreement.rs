@@ -28,6 +28,8 @@ pub enum Disagreement {
 pub(crate) struct Facts<'a> {
     pub(crate) exit: AgentExit,
     pub(crate) summary: Option<&'a Summary>,
+    /// Whether its agent ended with a question.
+    pub(crate) asks: bool,
     /// `None` where nothing was verified.
     pub(crate) verification: Option<&'a Verification>,
     pub(crate) has_report: bool,
@@ -36,8 +38,8 @@ pub(crate) struct Facts<'a> {
 
 /// Finds what contradicts an agent's good end, each with its words. An agent that did not end well contradicts nothing.
 pub(crate) fn disagreements(facts: Facts<'_>) -> Vec<(Disagreement, String)> {
-    let Facts { exit, summary, verification, has_report, report_was_asked } = facts;
-    if status_by(exit, summary) != Status::Succeeded {
+    let Facts { exit, summary, asks, verification, has_report, report_was_asked } = facts;
+    if status_by(exit, summary, asks) != Status::Succeeded {
         return Vec::new();
     }
     let reports_success = summary.is_some_and(|summary| summary.ended == Some(FinalEvent::Succeeded));
@@ -71,6 +73,7 @@ mod tests {
         let text = Facts {
             exit: EXIT_0,
             summary: None,
+            asks: false,
             verification: Some(&failed),
             has_report: false,
             report_was_asked: true,
@@ -98,7 +101,8 @@ mod tests {
         let failed = Summary { ended: Some(FinalEvent::Failed), ..Summary::default() };
         for (code, summary) in [(Some(1), None), (Some(0), Some(&failed)), (Some(0), Some(&Summary::default()))] {
             let exit = AgentExit { code, signal: None };
-            let facts = Facts { exit, summary, verification: None, has_report: false, report_was_asked: true };
+            let facts =
+                Facts { exit, summary, asks: false, verification: None, has_report: false, report_was_asked: true };
             assert_eq!(disagreements(facts), []);
         }
     }

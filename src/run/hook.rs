@@ -41,6 +41,11 @@ pub fn start(context: &Context, outcome: &Outcome) {
     start_each(context, outcome, outcome.status.hooks());
 }
 
+/// Starts `on_failure` for a run that ended well enough, and of which nothing came. The caller sees to it that this happens once.
+pub fn start_failure(context: &Context, outcome: &Outcome) {
+    start_each(context, outcome, &[Hook::Failure]);
+}
+
 /// Starts `on_attention` for a run that needs a person, and returns at once. The caller sees to it that this happens once.
 pub fn start_attention(context: &Context, outcome: &Outcome) {
     start_each(context, outcome, &[Hook::Attention]);

@@ -40,6 +40,7 @@ pub(crate) mod output;
 pub(crate) mod own_tree;
 pub mod pin;
 pub(crate) mod prompt;
+pub mod question;
 pub mod record;
 pub(crate) mod recorded_processes;
 pub mod recording;

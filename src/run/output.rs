@@ -5,6 +5,7 @@ use super::limit;
 use super::log::{Log, stderr_end};
 use super::on_disk::workbench_ids;
 use super::outcome_file::read_outcome;
+use super::question::Question;
 use super::record::AgentExit;
 use super::status::Status;
 use super::workbench::Workbench;
@@ -115,10 +116,14 @@ fn read_stdout(log: &Log, format: OutputFormat, most_bytes: u64, said_at: UnixSe
 }
 
 /// Decides how a run ended whose agent ended by itself: its final event counts before its exit status, because several agents exit
-/// with 0 after an error, and some after TERM. An agent that prints events and did not say how it ended did not succeed.
-pub(crate) fn status_by(exit: AgentExit, summary: Option<&Summary>) -> Status {
+/// with 0 after an error, and some after TERM. An agent that prints events and did not say how it ended did not succeed. One that was
+/// ended by a signal may have been about to withdraw its question.
+pub(crate) fn status_by(exit: AgentExit, summary: Option<&Summary>, asks: bool) -> Status {
     if limit::that_ended(exit, summary).is_some() {
         return Status::Limited;
+    }
+    if asks && exit.code.is_some() {
+        return Status::Asked;
     }
     match summary.map(|summary| summary.ended) {
         Some(Some(FinalEvent::Succeeded)) => Status::Succeeded,
@@ -133,10 +138,14 @@ pub(crate) fn reason_of(
     exit: AgentExit,
     left_behind: usize,
     summary: Option<&Summary>,
+    question: Option<&Question>,
     options: &Options,
     disagreements: Vec<String>,
 ) -> Option<String> {
-    let status = status_by(exit, summary);
+    let status = status_by(exit, summary, question.is_some());
+    if let Some(question) = question.filter(|_| status == Status::Asked) {
+        return Some(question.in_words());
+    }
     let words = summary.and_then(|summary| summary.last_words.as_deref());
     let denied = summary.and_then(denied_in_words);
     if let Some(summary) = summary.filter(|summary| summary.over_budget && status == Status::Failed) {
@@ -202,8 +211,9 @@ mod tests {
         };
         let exit = AgentExit { code: Some(1), signal: None };
         let options: Options = [(MAX_BUDGET_USD.to_owned(), OptionValue("0.5".into()))].into();
-        let reason =
-            |summary: &Summary, options: &Options| reason_of(exit, 0, Some(summary), options, Vec::new()).unwrap();
+        let reason = |summary: &Summary, options: &Options| {
+            reason_of(exit, 0, Some(summary), None, options, Vec::new()).unwrap()
+        };
         assert_eq!(reason(&over, &options), "over budget: it cost $0.52, and max_budget_usd is 0.5");
         assert_eq!(
             reason(&over, &Options::new()),

@@ -12,6 +12,7 @@ use super::job_order::is_on_slurm;
 use super::liveness::{Judgement, Placed, was_taken};
 use super::outcome_file::{write_outcome, written_outcome};
 use super::output::Source;
+use super::question::state;
 use super::record::{Gone, Machine, Manifest, Outcome, RecordError};
 use super::report::read_report;
 use super::retries::{self, Settled};
@@ -41,7 +42,8 @@ type Step<T> = fn(&mut T) -> anyhow::Result<()>;
 
 impl End<'_> {
     /// The steps, in order. After a failure, or where we die in between, all of them can be done again.
-    const STEPS: [Step<Self>; 4] = [Self::write_outcome, Self::add_line, Self::settle_retries, Self::remove_entry];
+    const STEPS: [Step<Self>; 5] =
+        [Self::write_outcome, Self::open_question, Self::add_line, Self::settle_retries, Self::remove_entry];
 
     fn finish(mut self) -> anyhow::Result<()> {
         let done = Self::STEPS.iter().try_for_each(|step| step(&mut self));
@@ -68,6 +70,15 @@ impl End<'_> {
             let text = self.text();
             retries::tell_what_follows(self.context, &mut self.outcome, text.as_deref());
             write_outcome(&self.context.home, &self.outcome)?;
+        }
+        Ok(())
+    }
+
+    /// Marks its question as open, before anybody learns of it.
+    fn open_question(&mut self) -> anyhow::Result<()> {
+        let (home, run) = (&self.context.home, &self.outcome.id);
+        if self.outcome.status == Status::Asked && state::read_close(home, run).is_ok_and(|close| close.is_none()) {
+            state::open(home, run)?;
         }
         Ok(())
     }
@@ -185,7 +196,7 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
     }
     let remains = Remains::read(context, entry, manifest, placed, Source::Abandoned)?;
     let mut outcome = Outcome::new(manifest, remains.started.as_ref(), remains.ending(manifest, UnixSeconds::now()));
-    let Remains { started, exit, verification, summary, .. } = remains;
+    let Remains { started, exit, verification, summary, question, .. } = remains;
     if manifest.may_have_started(started.as_ref()) && started.is_none() && outcome.status != Status::Lost {
         // The earliest that it can be: without any, the run would count as one that cost nothing.
         outcome.started_at = Some(manifest.triggered.at);
@@ -196,11 +207,13 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
     let facts = Facts {
         exit: exit.unwrap_or_default(),
         summary: summary.as_ref(),
+        asks: question.is_some(),
         verification: verification.as_ref(),
         has_report: read_report(&workbench).is_some(),
         report_was_asked: manifest.asks_for_report,
     };
     add_evidence(&mut outcome, facts);
+    outcome.question = question.filter(|_| outcome.status == Status::Asked);
     outcome.set_said(summary, &manifest.command, &workbench);
     record(context, entry, &outcome, Attempt::First)?;
     Ok(outcome)

@@ -41,6 +41,8 @@ pub enum Status {
     Limited,
     /// Its `precheck` said that there is nothing to do; no agent started.
     Skipped,
+    /// Its agent ended with a question to a person.
+    Asked,
     /// It ended, and its workbench is gone: only the history still has it. A view, never written.
     Reaped,
     /// Nothing certain can be said. A view, never written.
@@ -142,6 +144,7 @@ impl Status {
             // Tried again once the limit is reset, with or without `[retry]`.
             Self::Limited      => (false, Keep,   false, Code(125),  Completed, Neutral),
             Self::Skipped      => (false, Keep,   false, Code(0),    Completed, Faded),
+            Self::Asked        => (false, Keep,   false, Code(125),  Completed, Neutral),
             // As a task, a reaped run is what its outcome says.
             Self::Reaped       => (false, Keep,   false, Code(125),  Completed, Faded),
             Self::Unknown      => (false, Keep,   false, Code(125),  Working,   Bad),
@@ -187,6 +190,7 @@ impl Status {
         match (self.is_final(), self.is_failure()) {
             // A check that runs every minute and mostly says no is no news.
             _ if self == Self::Skipped => &[],
+            _ if self == Self::Asked => &[Hook::Finish, Hook::Attention],
             (true, true) => &[Hook::Finish, Hook::Failure],
             (true, false) => &[Hook::Finish],
             _ if self == Self::Unknown => &[Hook::Attention],
@@ -222,7 +226,7 @@ impl Status {
     /// The oldest version of records whose readers know it.
     pub fn record_version(self) -> u32 {
         match self {
-            Self::Interrupted | Self::Limited | Self::Skipped => RECORD_VERSION,
+            Self::Interrupted | Self::Limited | Self::Skipped | Self::Asked => RECORD_VERSION,
             _ => FIRST_RECORD_VERSION,
         }
     }
@@ -239,7 +243,7 @@ mod tests {
     use super::*;
 
     /// Every status, in the order of the table.
-    const ALL: [Status; 15] = [
+    const ALL: [Status; 16] = [
         Status::Queued,
         Status::Preparing,
         Status::Running,
@@ -253,6 +257,7 @@ mod tests {
         Status::Stopped,
         Status::Limited,
         Status::Skipped,
+        Status::Asked,
         Status::Reaped,
         Status::Unknown,
     ];
@@ -294,12 +299,14 @@ mod tests {
             },
             yes(status.is_retried()),
             match status.retention() {
+                Retention::FailedTtl if status == Status::Asked => "`failed_ttl_secs` from the question's close",
                 Retention::Ttl => "`ttl_secs`",
                 Retention::FailedTtl => "`failed_ttl_secs`",
                 Retention::NextSweep => "next sweep",
             },
             match status.keep_last_group() {
                 Some(Group::Succeeded) => "succeeded",
+                Some(Group::Other) if status == Status::Asked => "other, once the question is closed",
                 Some(Group::Other) => "other",
                 None => "none",
             },
@@ -307,6 +314,7 @@ mod tests {
                 [Hook::Finish] if status == Status::Limited => "finish; attention after the last try",
                 [Hook::Finish] => "finish",
                 [Hook::Finish, Hook::Failure] => "finish, failure",
+                [Hook::Finish, Hook::Attention] => "finish, attention",
                 _ => "none",
             },
             match status.wait_exit() {
@@ -326,7 +334,7 @@ mod tests {
     #[test]
     fn only_what_the_first_release_does_not_know_needs_a_newer_reader() {
         for status in ALL.into_iter().filter(|status| status.is_final()) {
-            let is_known = !matches!(status, Status::Interrupted | Status::Limited | Status::Skipped);
+            let is_known = !matches!(status, Status::Interrupted | Status::Limited | Status::Skipped | Status::Asked);
             assert_eq!(status.record_version() == FIRST_RECORD_VERSION, is_known, "{status}");
         }
     }

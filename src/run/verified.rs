@@ -104,6 +104,7 @@ mod tests {
         let facts = Facts {
             exit: AgentExit { code: Some(0), signal: None },
             summary: Some(&summary),
+            asks: false,
             verification: None,
             has_report: true,
             report_was_asked: true,

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use super::id::RunId;
+use super::question::QUESTION_FILE;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
@@ -48,6 +49,11 @@ impl Workbench {
 
     pub(crate) fn prompt_file(&self) -> PathBuf {
         self.directory.join("prompt.md")
+    }
+
+    /// Returns the file in which the agent asks a person.
+    pub(crate) fn question_file(&self) -> PathBuf {
+        self.directory.join(QUESTION_FILE)
     }
 
     /// Returns the file of everything that the agent printed.

@@ -12,6 +12,7 @@ use crate::run::disagreement::Disagreement;
 use crate::run::end::end_own_processes;
 use crate::run::log;
 use crate::run::output::{Source, read_summary};
+use crate::run::question::Question;
 use crate::run::record::{AgentExit, EndRequest, Ending, Outcome};
 use crate::run::recording::{Attempt, record, record_on_node};
 
@@ -26,6 +27,8 @@ const LONGEST_RECORDING_PAUSE: Duration = Duration::from_secs(8);
 #[derive(Default)]
 pub(super) struct Evidence {
     pub(super) summary: Option<Summary>,
+    /// What it ended with, if it asks.
+    pub(super) question: Option<Question>,
     pub(super) verified: Option<bool>,
     pub(super) disagreements: Vec<Disagreement>,
 }
@@ -33,7 +36,7 @@ pub(super) struct Evidence {
 impl Evidence {
     /// Returns what still counts of a run that was ended by force: a verification that failed may have been ended with it.
     pub(super) fn of_forced_end(self) -> Self {
-        Self { verified: self.verified.filter(|passed| *passed), disagreements: Vec::new(), ..self }
+        Self { question: None, verified: self.verified.filter(|passed| *passed), disagreements: Vec::new(), ..self }
     }
 }
 
@@ -105,7 +108,8 @@ impl Supervisor {
         }
         let mut outcome = Outcome::new(&self.manifest, self.started.as_ref(), ending);
         outcome.set_work(self.look_for_work());
-        let Evidence { summary, verified, disagreements } = evidence;
+        let Evidence { summary, question, verified, disagreements } = evidence;
+        outcome.question = question;
         (outcome.verified, outcome.disagreements) = (verified, disagreements);
         outcome.set_said(summary, &self.manifest.command, &self.workbench());
         outcome.job.clone_from(&self.taken.job);

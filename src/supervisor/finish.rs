@@ -14,6 +14,7 @@ use crate::run::disagreement::{Facts, Verification, disagreements};
 use crate::run::log;
 use crate::run::output::{reason_of, status_by};
 use crate::run::own_tree;
+use crate::run::question::{Question, question_of};
 use crate::run::record::{AgentExit, EndCause, Ending};
 use crate::run::report::read_report;
 use crate::run::status::Status;
@@ -33,7 +34,8 @@ impl Supervisor {
         // Before anything else prints.
         let summary = self.read_summary(Some(exit));
         let has_report = read_report(&self.workbench()).is_some();
-        let verification = match status_by(exit, summary.as_ref()) {
+        let question = question_of(&self.workbench(), &self.manifest.command.agent, summary.as_ref());
+        let verification = match status_by(exit, summary.as_ref(), question.is_some()) {
             Status::Succeeded if !is_shutdown => match self.verify(exit) {
                 Ok(verification) => verification,
                 Err(not) => return self.end_unverified(not, exit, summary),
@@ -43,7 +45,7 @@ impl Supervisor {
         if verification.is_some() {
             over = (UnixSeconds::now(), Instant::now());
         }
-        let (status, reason, evidence) = self.assess(exit, left_behind, summary, verification, has_report);
+        let (status, reason, evidence) = self.assess(exit, left_behind, summary, question, verification, has_report);
         let (finished_at, ended) = over;
         let is_success = status == Status::Succeeded;
         let is_shutdown = is_shutdown
@@ -99,21 +101,28 @@ impl Supervisor {
         exit: AgentExit,
         left_behind: usize,
         summary: Option<Summary>,
+        question: Option<Question>,
         verification: Option<Verification>,
         has_report: bool,
     ) -> (Status, Option<String>, Evidence) {
         let facts = Facts {
             exit,
             summary: summary.as_ref(),
+            asks: question.is_some(),
             verification: verification.as_ref(),
             has_report,
             report_was_asked: self.manifest.asks_for_report,
         };
         let (disagreements, words) = disagreements(facts).into_iter().unzip();
-        let reason = reason_of(exit, left_behind, summary.as_ref(), &self.manifest.command.options, words);
+        let options = &self.manifest.command.options;
+        let reason = reason_of(exit, left_behind, summary.as_ref(), question.as_ref(), options, words);
         let verified = verification.map(|verification| verification.is_ok());
-        let status = if verified == Some(false) { Status::Failed } else { status_by(exit, summary.as_ref()) };
-        (status, reason, Evidence { summary, verified, disagreements })
+        let status = match verified {
+            Some(false) => Status::Failed,
+            _ => status_by(exit, summary.as_ref(), question.is_some()),
+        };
+        let question = question.filter(|_| status == Status::Asked);
+        (status, reason, Evidence { summary, question, verified, disagreements })
     }
 
     /// Ends the run by force while it is verified. How its agent ended, and what it said, is known.

@@ -27,6 +27,7 @@ fn bounds(ttl_secs: u64, failed_ttl_secs: u64, keep_last: u64) -> HashMap<Slug, 
         keep_last,
         max_runtime_secs: 1,
         max_silence_secs: None,
+        answer_within_secs: 1,
         unsaved_work: UnsavedWork::default(),
         archive_files: [].into(),
         may_skip: false,
@@ -86,6 +87,18 @@ fn what_was_skipped_goes_when_it_is_said_to_go() {
             assert_eq!(reason, "it was over 0 s ago; the next sweep decides");
         }
     }
+}
+
+#[test]
+fn a_run_that_waits_for_an_answer_stays_whatever_its_age_and_however_short_the_disk() {
+    let asked = |state| Item { status: Status::Asked, bytes: 9, ..item(state, 10, Some(12), None) };
+    let short = Disk { used_of_max: Some((99, 1)), free_of_min: None };
+    let judge = |state| verdicts(vec![asked(state)], &bounds(1, 1, 0), &[], short, 999).remove(0);
+    let open = judge(RunState::Asked);
+    assert_eq!((open.decision, open.reason.to_string()), (Decision::Keep(None), "it waits for an answer".to_owned()));
+    assert_eq!(judge(RunState::Finished).decision, Decision::Remove, "its question was closed");
+    let both = vec![asked(RunState::Asked), finished(20, false, 0)];
+    assert_eq!(gone(&verdicts(both, &bounds(1, 1, 1), &[], Disk::default(), 999)), [0; 0], "it takes no other's place");
 }
 
 #[test]

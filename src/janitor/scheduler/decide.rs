@@ -7,7 +7,7 @@ use crate::home::config::{Config, EngineKind};
 use crate::routine::home_snooze::HomeSnooze;
 use crate::routine::known::Known;
 use crate::routine::ledger::{Fire, LastMissed, Ledger, Waiting};
-use crate::routine::model::{CatchUp, Definition, Overlap};
+use crate::routine::model::{CatchUp, Definition, Overlap, WhenAsked};
 use crate::routine::schedule::{Passed, Schedule};
 use crate::routine::slug::Slug;
 use crate::routine::summary::Plan;
@@ -80,6 +80,8 @@ pub(super) struct Circumstances {
     pub home_snooze: Option<HomeSnooze>,
     /// The hold of its agent.
     pub hold: Option<Hold>,
+    /// A run of it that waits for an answer.
+    pub asked: Option<RunId>,
 }
 
 /// Advances the ledger to now: older occurrences are missed, and the newest waits for its start unless there is a reason to
@@ -177,7 +179,7 @@ pub(super) fn advance(
 /// Whether the time of what waits has come, given its agent's hold and the snoozes: an attempt waits for the end of both, while
 /// an occurrence is missed for a snooze.
 pub(super) fn may_start(slug: &Slug, ledger: &Ledger, circumstances: &Circumstances, now: UnixSeconds) -> bool {
-    let Circumstances { home_snooze, hold } = circumstances;
+    let Circumstances { home_snooze, hold, .. } = circumstances;
     let starts_by = |waiting: &Waiting| hold::start_at(hold.as_ref(), waiting, slug) <= now;
     ledger.waiting.as_ref().is_some_and(starts_by) && snoozed(ledger, *home_snooze, now).is_none()
 }
@@ -269,6 +271,13 @@ pub(super) enum FireDecision {
     /// It waits for any run to end.
     InLine,
     Miss(WhyMissed, String),
+}
+
+/// Returns why an occurrence is not fired while a run of its routine waits for an answer. Another attempt is of a run that did not ask.
+pub(super) fn decide_while_asked(when_asked: WhenAsked, fire: &Fire, asked: Option<&RunId>) -> Option<FireDecision> {
+    let run = asked.filter(|_| when_asked == WhenAsked::Skip && matches!(fire, Fire::Occurrence(_)))?;
+    let reason = format!("the run {run} waits for an answer (when_asked = \"skip\")");
+    Some(FireDecision::Miss(WhyMissed::Asked, reason))
 }
 
 /// Decides about a fire, given the runs that are alive in the home. Another attempt waits for the routine's own runs where an

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::decide::{Advance, AliveRun, Certainty, Circumstances, FireDecision, Room, advance, decide_fire, may_start};
+use super::decide::{
+    Advance, AliveRun, Certainty, Circumstances, FireDecision, Room, advance, decide_fire, decide_while_asked,
+    may_start,
+};
 use crate::agent::{LOGIN_SHELL_TIMEOUT, OptionError};
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
@@ -28,6 +31,7 @@ use crate::run::liveness::{Assessment, Liveness, look};
 use crate::run::on_disk::workbench_ids;
 use crate::run::outcome_file::read_outcome;
 use crate::run::prompt::Occasion;
+use crate::run::question::state::open_runs;
 use crate::run::record::{EndCause, Origin};
 use crate::run::trigger::{Plan, TriggerError};
 use crate::run::workbench::Workbench;
@@ -68,7 +72,7 @@ impl<'a> Case<'a> {
         let ledger = Ledger::read(&context.home, slug)?;
         let schedule = ledger.left_of(&definition, schedule);
         let window = context.config.catch_up_window_secs;
-        let circumstances = circumstances(&context.home, &definition, now)?;
+        let circumstances = circumstances(&context.home, slug, &definition, now)?;
         let advance = advance(slug, &definition, schedule.as_ref(), &ledger, &circumstances, now, window);
         Ok(Some(Self { slug, definition, schedule, ledger, circumstances, advance }))
     }
@@ -79,7 +83,9 @@ impl<'a> Case<'a> {
 
     /// Decides about its fire, if the time of one has come.
     pub(super) fn decide(&self, context: &Context, alive: &[AliveRun], now: UnixSeconds) -> Option<FireDecision> {
-        Some(decide_fire(self.slug, self.definition.overlap, &self.due(now)?.fire, alive, self.room(context)))
+        let (definition, fire) = (&self.definition, &self.due(now)?.fire);
+        let asked = decide_while_asked(definition.when_asked, fire, self.circumstances.asked.as_ref());
+        Some(asked.unwrap_or_else(|| decide_fire(self.slug, definition.overlap, fire, alive, self.room(context))))
     }
 
     /// Returns the room for its runs.
@@ -108,7 +114,7 @@ impl<'a> Case<'a> {
             lock => lock?,
         };
         let unchanged = store::load(home, slug).is_ok_and(|routine| routine.definition == self.definition);
-        let is_as_before = circumstances(home, &self.definition, now)? == self.circumstances;
+        let is_as_before = circumstances(home, slug, &self.definition, now)? == self.circumstances;
         if !unchanged || !is_as_before || Ledger::read(home, slug)? != self.ledger {
             return Ok(Dealt::Outdated);
         }
@@ -169,10 +175,16 @@ impl<'a> Case<'a> {
     }
 }
 
-fn circumstances(home: &Home, definition: &Definition, now: UnixSeconds) -> Result<Circumstances, FileError> {
+fn circumstances(
+    home: &Home,
+    slug: &Slug,
+    definition: &Definition,
+    now: UnixSeconds,
+) -> Result<Circumstances, FileError> {
     // A hold that cannot be read holds nothing, and the tick reports it.
     let hold = hold::read(home, &definition.agent, now).ok().flatten();
-    Ok(Circumstances { home_snooze: HomeSnooze::read(home)?, hold })
+    let asked = open_runs(home)?.into_iter().find(|run| run.routine() == slug);
+    Ok(Circumstances { home_snooze: HomeSnooze::read(home)?, hold, asked })
 }
 
 /// Returns why a fire could not start even if no other run were alive.

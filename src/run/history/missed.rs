@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{UpdateError, files, open_if_there, sync};
+use super::recent::each_recent_line;
+use super::{UpdateError, sync};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
@@ -32,6 +32,8 @@ pub enum WhyMissed {
     Budget,
     /// The agent's account waits for its usage limit to be reset.
     Held,
+    /// A run of the routine waits for an answer.
+    Asked,
     /// The routine could not run, as for an agent that is gone.
     Refused,
 }
@@ -95,9 +97,6 @@ pub fn append_missed(home: &Home, routine: &Slug, missed: &[Missed], at: UnixSec
     Ok(read.iter().chain(&written).try_for_each(|file| sync(file, &path))?)
 }
 
-/// How much of the end of the history is searched: more than the lines of one gap.
-const SEARCHED_BYTES: u64 = 256 * 1024;
-
 /// Returns the missed occurrences of a routine that the end of the history has, and the files that were read.
 fn recorded_lately(home: &Home, routine: &Slug) -> Result<(HashSet<UnixSeconds>, Vec<File>), FileError> {
     #[derive(Deserialize)]
@@ -106,25 +105,12 @@ fn recorded_lately(home: &Home, routine: &Slug) -> Result<(HashSet<UnixSeconds>,
         routine: Slug,
         occurrence: UnixSeconds,
     }
-    let (mut recorded, mut files) = (HashSet::new(), Vec::new());
-    let mut wanted_bytes = SEARCHED_BYTES;
-    // The newest file may just have been begun.
-    for found in files::list(home)? {
-        if wanted_bytes == 0 {
-            break;
-        }
-        let Some(mut file) = open_if_there(&found)? else { continue };
-        let fail = |source| FileError::io("read", &found.path, source);
-        let length = file.metadata().map_err(fail)?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(wanted_bytes))).map_err(fail)?;
-        let mut end = Vec::new();
-        file.by_ref().take(wanted_bytes).read_to_end(&mut end).map_err(fail)?;
-        wanted_bytes = wanted_bytes.saturating_sub(length);
-        let lines = end.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Line>(line).ok());
-        let of_routine = lines.filter(|line| line.kind == "missed" && line.routine == *routine);
+    let mut recorded = HashSet::new();
+    let files = each_recent_line(home, |line| {
+        let line = serde_json::from_slice::<Line>(line).ok();
+        let of_routine = line.filter(|line| line.kind == "missed" && line.routine == *routine);
         recorded.extend(of_routine.map(|line| line.occurrence));
-        files.push(file);
-    }
+    })?;
     Ok((recorded, files))
 }
 

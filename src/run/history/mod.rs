@@ -11,6 +11,8 @@ mod index;
 mod indexed_file;
 mod line;
 mod missed;
+mod questions;
+mod recent;
 mod slugs;
 mod tally;
 
@@ -39,6 +41,7 @@ pub use index::HistoryIndex;
 pub(crate) use index::{Line, Lines, Position, UnreadLine};
 pub(crate) use line::Past;
 pub use missed::{Missed, WhyMissed, append_missed};
+pub(crate) use questions::append_question;
 
 /// A file that is updated under a lock could not be.
 #[derive(Debug, thiserror::Error)]

@@ -23,6 +23,15 @@ const REPORT_IN_MESSAGE: &str = "\
 Your last message is the report. Make its first line one sentence that states the outcome. Then say what you did, what you did not
 do and why, and what a person must decide. Report only what you checked.";
 
+const QUESTION_IN_FILE: &str = "\
+Where only a person can decide, ask: write question.md into the directory that you were started in, and end. Its first line is the
+question; then comes what one must know to answer it, then the options as a list, if there are any. You will be continued with the
+answer, perhaps hours later.";
+
+/// The same for an agent that can write no file.
+const QUESTION_BY_TOOL: &str = "\
+Where only a person can decide, ask with your tool for questions, if you have one.";
+
 /// More than that is no preamble, but a mistake.
 const MAX_BYTES: u64 = 64 * 1024;
 
@@ -53,6 +62,7 @@ impl Template {
             ("{title}", facts.title.to_owned()),
             ("{why}", facts.why()),
             ("{bound}", HumanDuration(facts.max_runtime_secs).to_string()),
+            ("{question}", facts.how_to_ask().to_owned()),
             (REPORT_PLACE, facts.how_to_report().to_owned()),
         ];
         let mut filled = String::new();
@@ -100,6 +110,10 @@ impl Facts<'_> {
         if self.is_read_only { REPORT_IN_MESSAGE } else { REPORT_IN_FILE }
     }
 
+    fn how_to_ask(&self) -> &'static str {
+        if self.is_read_only { QUESTION_BY_TOOL } else { QUESTION_IN_FILE }
+    }
+
     /// Says why the run was started, as what follows "because".
     fn why(&self) -> String {
         match self.origin {
@@ -140,6 +154,7 @@ mod tests {
         let facts = facts(&Origin::Call, &zone);
         let text = template.fill(&facts);
         assert!(template.asks_for_report(&facts) && text.contains("write report.md"), "{text}");
+        assert!(text.contains("write question.md"), "{text}");
         for stated in
             ["Saturday, 28 November 2026, 13:00 (Europe/Berlin)", "\"Triage {why}\"", "directly", "1 h 30 min"]
         {
@@ -155,6 +170,7 @@ mod tests {
         let built_in = Template(BUILT_IN.to_owned());
         let text = built_in.fill(&facts);
         assert!(text.contains("Your last message is the report") && !text.contains(REPORT_FILE), "{text}");
+        assert!(text.contains("your tool for questions") && !text.contains("question.md"), "{text}");
         for template in [built_in, Template(format!("Write {REPORT_FILE}."))] {
             assert!(!template.asks_for_report(&facts), "{template:?}");
             assert!(template.asks_for_report(&Facts { is_read_only: false, ..facts }), "{template:?}");

@@ -13,6 +13,7 @@ use crate::options::Options;
 use crate::process_tree::Cookie;
 use crate::run::disagreement::Disagreement;
 use crate::run::id::RunId;
+use crate::run::question::Question;
 use crate::run::report::{Report, report_of};
 use crate::run::status::Status;
 use crate::run::workbench::Workbench;
@@ -56,6 +57,8 @@ pub struct Outcome {
     pub work: Vec<Work>,
     /// What its agent's output said; absent where that is text.
     pub output: Option<Summary>,
+    /// What it ended with, if it asks a person.
+    pub question: Option<Question>,
     /// What its agent says that it did; absent where it reported nothing.
     pub report: Option<Report>,
     /// The command with which a person continues its session.
@@ -117,6 +120,7 @@ impl Outcome {
             cookie,
             work: Vec::new(),
             output: None,
+            question: None,
             report: None,
             resume_command: None,
             options: Options::new(),
@@ -139,6 +143,7 @@ impl Outcome {
             *text = one_line(text, MAX_CHARS);
         }
         self.output = self.output.map(Summary::in_plain_words);
+        self.question = self.question.map(Question::in_plain_words);
         self.report = self.report.map(Report::in_plain_words);
         self
     }
@@ -290,6 +295,7 @@ impl Outcome {
             cookie: Cookie::random().unwrap(),
             work: Vec::new(),
             output: None,
+            question: None,
             report: None,
             resume_command: None,
             options: Options::new(),

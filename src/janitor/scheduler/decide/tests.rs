@@ -48,7 +48,7 @@ fn go(definition: &Definition, ledger: &Ledger, now: UnixSeconds) -> Advance {
 
 fn go_held(definition: &Definition, ledger: &Ledger, hold: Option<&Hold>, now: UnixSeconds) -> Advance {
     let schedule = ledger.left_of(definition, definition.parse_schedule().unwrap());
-    let circumstances = Circumstances { home_snooze: None, hold: hold.cloned() };
+    let circumstances = Circumstances { hold: hold.cloned(), ..Circumstances::default() };
     advance(&slug(), definition, schedule.as_ref(), ledger, &circumstances, now, WINDOW)
 }
 
@@ -86,6 +86,19 @@ fn what_a_routine_needs_is_seen_from_its_plan() {
         let known = Known { next: plan.next_need(), fired_until: plan.fired_until, ..Known::default() };
         assert_eq!(is_anything_due(&known, &holds, now), !matches!(expected, Need::Rest(_)), "case {n}");
     }
+}
+
+#[test]
+fn while_a_run_waits_for_an_answer_its_routine_skips_its_fires_or_does_not() {
+    let asked: RunId = "hourly-1".parse().unwrap();
+    let retry = Fire::Retry { of: "hourly-2".into(), attempt: 2 };
+    let decide = |when_asked, fire: &Fire, asked| decide_while_asked(when_asked, fire, asked);
+    let reason = "the run hourly-1 waits for an answer (when_asked = \"skip\")".to_owned();
+    let missed = FireDecision::Miss(WhyMissed::Asked, reason);
+    assert_eq!(decide(WhenAsked::Skip, &Fire::Occurrence(at(1)), Some(&asked)), Some(missed));
+    assert_eq!(decide(WhenAsked::Run, &Fire::Occurrence(at(1)), Some(&asked)), None);
+    assert_eq!(decide(WhenAsked::Skip, &Fire::Occurrence(at(1)), None), None);
+    assert_eq!(decide(WhenAsked::Skip, &retry, Some(&asked)), None);
 }
 
 proptest! {
@@ -179,7 +192,7 @@ fn while_the_home_is_snoozed_nothing_fires_and_nothing_is_caught_up() {
     home_snooze::snooze_home(&home, Some(at(4)), UnixSeconds(at(2).0 + 60)).unwrap();
     let snooze = HomeSnooze::read(&home).unwrap();
     let schedule = hourly().parse_schedule().unwrap();
-    let snoozed = Circumstances { home_snooze: snooze, hold: None };
+    let snoozed = Circumstances { home_snooze: snooze, ..Circumstances::default() };
     let go = |ledger: &Ledger, now| advance(&slug(), &hourly(), schedule.as_ref(), ledger, &snoozed, now, WINDOW);
     let skipping = Ledger { skip_next: true, ..begun() };
     let within = go(&skipping, at(3));
@@ -206,7 +219,7 @@ fn a_snooze_keeps_what_waits_already_from_firing() {
         (None, of_home, "all schedules are snoozed until 2026-01-01T04:00:00Z"),
     ] {
         // Its agent is held, so that nothing starts before the snooze either.
-        let circumstances = Circumstances { home_snooze: of_home, hold: Some(held_until(3)) };
+        let circumstances = Circumstances { home_snooze: of_home, hold: Some(held_until(3)), asked: None };
         let with = |fire| Ledger {
             waiting: Some(Waiting { fire, since: at(1), not_before: at(1), text: None }),
             fired_until: at(3),

@@ -12,7 +12,7 @@ use crate::money::MicroDollars;
 use crate::options::{OptionValue, Options};
 use crate::routine::check::parse_env;
 use crate::routine::invalid_field::InvalidField;
-use crate::routine::model::{CatchUp, Definition, Overlap, Retry};
+use crate::routine::model::{CatchUp, Definition, Overlap, Retry, WhenAsked};
 use crate::routine::repository::Repository;
 use crate::routine::resources::Resources;
 use crate::routine::schedule::CronExpressions;
@@ -30,7 +30,7 @@ macro_rules! settings {
             pub(super) slug: Option<Slug>,
             /// As in list_agents.
             pub(super) agent: AgentName,
-            /// What the agent should do. It must be complete: nobody is there to answer questions.
+            /// What the agent should do. It must be complete: a question may wait for hours.
             pub(super) prompt: String,
             $($(#[$doc])+ pub(super) $field: Option<$type>,)+
         }
@@ -104,6 +104,10 @@ settings! {
     timezone: String,
     /// What a fire does while a run is alive; default skip.
     overlap: Overlap,
+    /// What a fire does while a question is open; default skip.
+    when_asked: WhenAsked,
+    /// How long a question waits for an answer; default 3 days.
+    answer_within_secs: u64,
     /// Whether to make up for fires that no server was there for; default latest.
     catch_up: CatchUp,
     /// Disable the routine after this many failed runs in a row.

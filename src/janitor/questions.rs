@@ -1,0 +1,107 @@
+//! Open questions: those that nobody answered in time expire, and what a process that died left undone after an answer is done.
+
+use crate::clock::{HumanDuration, Moment};
+use crate::routine::bounds::BoundsTable;
+use crate::run::context::Context;
+use crate::run::entry::Entry;
+use crate::run::hook;
+use crate::run::id::RunId;
+use crate::run::question::settle::settle;
+use crate::run::question::state::{self, Close, QuestionState, Unsettled};
+use crate::run::workbench::Workbench;
+
+/// Who closes a question that nobody does.
+const BY: &str = "janitor";
+
+/// Looks at all questions that are not settled; returns what went wrong with which.
+///
+/// # Errors
+/// They cannot be listed.
+pub(super) fn pass(context: &Context) -> anyhow::Result<Vec<(RunId, anyhow::Error)>> {
+    let now = Moment::now();
+    let mut bounds = BoundsTable::new(&context.home, &context.config);
+    let mut failed = Vec::new();
+    for Unsettled { run, asked } in state::unsettled(&context.home)? {
+        // The end of one that has an entry is being recorded.
+        if Entry::of(&context.home, &run).exists() {
+            continue;
+        }
+        let max_secs = bounds.get(run.routine()).answer_within_secs;
+        if let Err(error) = look_after(context, &run, asked.as_ref(), max_secs, &now) {
+            failed.push((run, error));
+        }
+    }
+    Ok(failed)
+}
+
+fn look_after(
+    context: &Context,
+    run: &RunId,
+    asked: Option<&Moment>,
+    max_secs: u64,
+    now: &Moment,
+) -> anyhow::Result<()> {
+    let close = match state::read_close(&context.home, run)? {
+        Some(close) => close,
+        None => {
+            let is_there = Workbench::of(&context.home, run).exists();
+            let Some(close) = due(run, is_there, asked, max_secs, now) else { return Ok(()) };
+            if !state::close(&context.home, &close)? {
+                // Somebody was faster, and does what follows.
+                return Ok(());
+            }
+            if close.state == QuestionState::Expired {
+                call_for(context, run, max_secs)?;
+            }
+            close
+        }
+    };
+    settle(context, &close)
+}
+
+/// Decides whether an open question is closed now. Within one boot, setting the clock changes nothing.
+fn due(run: &RunId, is_there: bool, asked: Option<&Moment>, max_secs: u64, now: &Moment) -> Option<Close> {
+    if !is_there {
+        // Nobody can go on with it.
+        return Some(Close::now(run, QuestionState::Dismissed, None, BY));
+    }
+    let waited_secs = match asked {
+        Some(asked) => asked.elapsed_secs_at(now),
+        None => run.stamp().age_secs_at(now.at),
+    };
+    (waited_secs > max_secs).then(|| Close::now(run, QuestionState::Expired, None, BY))
+}
+
+/// Starts `on_failure`, once, for a question that expired.
+fn call_for(context: &Context, run: &RunId, max_secs: u64) -> anyhow::Result<()> {
+    if let Some(past) = context.history.find(&context.home, run)? {
+        let mut outcome = past.outcome;
+        let asked = outcome.reason.take().unwrap_or_default();
+        outcome.reason = Some(format!("nobody answered within {}; {asked}", HumanDuration(max_secs)));
+        hook::start_failure(context, &outcome);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixSeconds;
+
+    #[test]
+    fn a_question_expires_once_its_time_is_over_and_is_moot_without_its_workbench() {
+        let run: RunId = "a-1000".parse().unwrap();
+        let at = |secs, boot_id: &str, ms| Moment { at: UnixSeconds(secs), boot_id: boot_id.into(), since_boot_ms: ms };
+        let asked = at(1000, "b", 0);
+        let state = |is_there, asked: Option<&Moment>, now: &Moment| {
+            due(&run, is_there, asked, 60, now).map(|close| close.state)
+        };
+        assert_eq!(state(true, Some(&asked), &at(1060, "b", 60_000)), None);
+        assert_eq!(state(true, Some(&asked), &at(1061, "b", 61_000)), Some(QuestionState::Expired));
+        assert_eq!(state(true, Some(&asked), &at(9000, "b", 61)), None, "the clock was set");
+        assert_eq!(state(true, Some(&asked), &at(9000, "c", 61)), Some(QuestionState::Expired), "another boot");
+        assert_eq!(state(true, Some(&asked), &at(1, "c", 61)), None, "an age in the future is 0");
+        assert_eq!(state(true, None, &at(1061, "b", 0)), Some(QuestionState::Expired), "by its name");
+        assert_eq!(state(false, Some(&asked), &asked), Some(QuestionState::Dismissed));
+    }
+}
