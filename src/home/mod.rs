@@ -127,6 +127,8 @@ places! {
     pub(crate) questions = "questions";
     /// A mark for each question from which something still follows. It may be missing.
     pub(crate) open_questions = "questions/open";
+    /// Which run continues each one, named after that. It may be missing.
+    pub(crate) continuations = "continuations";
     pub(crate) trash = "trash";
     /// What was archived. It may be missing.
     pub(crate) archive = "archive";
@@ -173,8 +175,16 @@ pub(crate) fn random_suffix() -> String {
 }
 
 /// The names of our own files at the top of a workbench.
-pub(crate) const WORKBENCH_FILES: [&str; 6] =
-    ["prompt.md", "agent.log", "agent.stderr.log", "agent.format", "agent.sizes", "outcome.json"];
+pub(crate) const WORKBENCH_FILES: [&str; 8] = [
+    "prompt.md",
+    "question.md",
+    "agent.log",
+    "agent.stderr.log",
+    "agent.format",
+    "agent.sizes",
+    "outcome.json",
+    "previous",
+];
 
 /// Returns a random UUID (RFC 9562, version 4).
 pub(crate) fn random_uuid() -> String {

@@ -50,6 +50,7 @@ pub(super) fn remove(home: &Home, now: UnixSeconds) -> Vec<FileError> {
         home.holds(),
         home.questions(),
         home.open_questions(),
+        home.continuations(),
         home.routines(),
         home.running(),
         home.webhook_tokens(),

@@ -212,7 +212,7 @@ fn silent_secs(context: &Context, assessment: &Assessment, manifest: &Manifest, 
     if assessment.entry.verifying().ok()?.is_some() {
         return None;
     }
-    let (written, _) = Workbench::of(&context.home, assessment.entry.id()).log_state()?;
+    let (written, _) = manifest.workbench(&context.home).log_state()?;
     Some(written.max(started.at).age_secs_at(now.at))
 }
 

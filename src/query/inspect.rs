@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::view::{RunView, outcome_of};
 use super::{listing, wait};
-use crate::agent::output::{OutputFormat, Summary};
+use crate::agent::output::Summary;
 use crate::archive;
 use crate::clock::{HumanDuration, UnixSeconds};
 use crate::git::Work;
@@ -131,8 +131,7 @@ pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
     };
     let manifest = assessment.as_ref().and_then(|assessment| assessment.manifest.as_ref().ok());
     if run.output.is_none() && !wait::is_over(&run) {
-        let output = manifest.map_or(OutputFormat::Text, |manifest| manifest.command.output);
-        let summary = read_summary(&context.home, id, output, Source::Live);
+        let summary = manifest.and_then(|manifest| read_summary(context, manifest, Source::Live));
         run.output = summary.filter(|summary| *summary != Summary::default());
     }
     let (liveness, liveness_reason) = liveness(&run, assessment.as_ref(), outcome.is_some());
@@ -140,7 +139,7 @@ pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
     let tail = Log::open(&workbench).and_then(|log| log.tail(SHOWN_LOG_LINES, SHOWN_LOG_BYTES));
     let archive = archive::read(&context.home, id).ok().flatten();
     if let Some(recorded) = run.report.as_ref().filter(|report| report.is_cut) {
-        let places = [workbench.directory().join(REPORT_FILE), archive::file(&context.home, id, REPORT_FILE)];
+        let places = [workbench.report_file(), archive::file(&context.home, id, REPORT_FILE)];
         let whole = places.iter().find_map(|place| read_more(place, recorded));
         run.report = whole.or(run.report.take());
     }

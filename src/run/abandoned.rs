@@ -11,7 +11,6 @@ use super::record::{AgentExit, EndRequest, Ending, Manifest, Started, UNVERIFIED
 use super::status::Status;
 use super::submit::said_by_job;
 use super::verified::of_verified;
-use super::workbench::Workbench;
 use crate::agent::output::{FinalEvent, Summary};
 use crate::clock::UnixSeconds;
 use crate::engine::slurm::JobEnd;
@@ -56,8 +55,8 @@ impl Remains {
             None => atomic_file::unless_damaged(entry.terminal_exit())?,
             exit => exit,
         };
-        let workbench = Workbench::of(&context.home, entry.id());
-        let summary = read_summary(&context.home, entry.id(), manifest.command.output, source);
+        let workbench = manifest.workbench(&context.home);
+        let summary = read_summary(context, manifest, source);
         // Only one that has said its end was not about to withdraw it.
         let has_ended = exit.is_some() || summary.as_ref().is_some_and(|summary| summary.ended.is_some());
         let question = has_ended.then(|| question_of(&workbench, &manifest.command.agent, summary.as_ref())).flatten();

@@ -4,22 +4,26 @@ use super::id::RunId;
 use super::record::{Precheck, Verify};
 use super::workbench::Workbench;
 use crate::agent::{Agent, AgentDefinition, fill_check};
-use crate::home::Home;
 use crate::routine::model::{Definition, Trusted};
 
 /// How long a verification may take where nobody says.
 const DEFAULT_VERIFY_SECS: u64 = 300;
 
 /// Returns what decides whether a run is started, if its routine has such a command.
-pub(super) fn precheck(home: &Home, run: &RunId, definition: &Definition, slot: Option<&String>) -> Option<Precheck> {
+pub(super) fn precheck(
+    workbench: &Workbench,
+    run: &RunId,
+    definition: &Definition,
+    slot: Option<&String>,
+) -> Option<Precheck> {
     let command = &definition.trusted.precheck;
-    (!command.is_empty()).then(|| Precheck { command: filled(home, run, command), slot: slot.cloned() })
+    (!command.is_empty()).then(|| Precheck { command: filled(workbench, run, command), slot: slot.cloned() })
 }
 
 /// Returns what decides whether a run has succeeded, if its routine or its agent has such a command.
-pub(super) fn verify(home: &Home, run: &RunId, definition: &Definition, agent: &Agent) -> Option<Verify> {
+pub(super) fn verify(workbench: &Workbench, run: &RunId, definition: &Definition, agent: &Agent) -> Option<Verify> {
     let (command, max_secs) = chosen_verify(&definition.trusted, &agent.definition)?;
-    Some(Verify { command: filled(home, run, command), max_secs })
+    Some(Verify { command: filled(workbench, run, command), max_secs })
 }
 
 /// Chooses the verification of a routine's runs, and how long it may take: the routine's own, which may be none, else the agent's.
@@ -31,8 +35,7 @@ pub(crate) fn chosen_verify<'a>(trusted: &'a Trusted, agent: &'a AgentDefinition
     (!command.is_empty()).then(|| (command.as_slice(), secs.unwrap_or(DEFAULT_VERIFY_SECS)))
 }
 
-fn filled(home: &Home, run: &RunId, command: &[String]) -> Vec<String> {
-    let workbench = Workbench::of(home, run);
+fn filled(workbench: &Workbench, run: &RunId, command: &[String]) -> Vec<String> {
     fill_check(command, workbench.directory(), &workbench.prompt_file(), &run.to_string())
 }
 
@@ -40,6 +43,7 @@ fn filled(home: &Home, run: &RunId, command: &[String]) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::agent::AgentSource;
+    use crate::home::Home;
 
     fn words(text: &str) -> Vec<String> {
         text.split_whitespace().map(str::to_owned).collect()
@@ -71,9 +75,10 @@ mod tests {
         definition.trusted.verify = Some(words("sh {workbench}/{run} {prompt} {prompt_file} {uuid}"));
         let agent =
             Agent { name: "a".parse().unwrap(), definition: AgentDefinition::default(), source: AgentSource::BuiltIn };
-        let workbench = Workbench::of(&home, &run).directory().display().to_string();
+        let place = Workbench::named(&home, &run);
+        let workbench = place.directory().display().to_string();
         let expected = format!("sh {workbench}/a-1 {{prompt}} {workbench}/prompt.md {{uuid}}");
-        assert_eq!(verify(&home, &run, &definition, &agent).unwrap().command, words(&expected));
-        assert_eq!(precheck(&home, &run, &definition, None), None);
+        assert_eq!(verify(&place, &run, &definition, &agent).unwrap().command, words(&expected));
+        assert_eq!(precheck(&place, &run, &definition, None), None);
     }
 }

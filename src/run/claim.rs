@@ -3,12 +3,15 @@
 #![allow(missing_docs, reason = "a field without a comment is what its name says")]
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use super::context::Context;
+use super::continuation::predecessor::was_claimed;
+use super::continuation::{self, Continuation};
 use super::entry::Entry;
 use super::id::RunId;
-use super::record::{Environment, Manifest};
+use super::record::{Environment, Manifest, Outcome, RecordError};
 use super::workbench::Workbench;
 use crate::agent::CommandError;
 use crate::clock::UnixSeconds;
@@ -39,6 +42,16 @@ pub enum ClaimError {
     /// The new lock could not be taken.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// Another run continues the same one.
+    #[error("cannot continue run {run}: the run {next} continues it already; continue that one once it is over")]
+    Continued {
+        run: RunId,
+        /// The one that does.
+        next: RunId,
+    },
+    /// It is not known whether another run continues the same one.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// No second was free.
     #[error(
         "cannot name a run of '{routine}': each of the {SECONDS_TRIED} s from {from} on has one already; wait, and try again"
@@ -51,19 +64,28 @@ const SECONDS_TRIED: u64 = 60;
 /// The age from which a staged directory without an owner is removed: the trigger of a younger one may be about to lock it.
 pub const STAGED_MIN_AGE: Duration = Duration::from_secs(60);
 
-/// Claims the first second from `from` on that no run of `routine` ever had.
+/// What is claimed, beside the name.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    pub routine: &'a Slug,
+    /// The first second that may be claimed.
+    pub from: UnixSeconds,
+    pub environment: &'a Environment,
+    /// The run that it goes on from. The caller holds the lock under which runs are claimed.
+    pub continues: Option<&'a Outcome>,
+}
+
+/// Claims the first second from a given one on that no run of the routine ever had.
 ///
 /// # Errors
-/// The system refuses, or no second is free.
+/// The system refuses, no second is free, or another run continues the same one.
 pub fn claim(
     context: &Context,
-    routine: &Slug,
-    from: UnixSeconds,
-    environment: &Environment,
+    wanted: &Wanted<'_>,
     manifest_of: impl Fn(&RunId) -> Result<Manifest, CommandError>,
 ) -> Result<Claim, ClaimError> {
     let staged = context.home.running().join(format!(".{}", home::random_suffix()));
-    let claimed = stage_and_claim(context, &staged, routine, from, environment, manifest_of);
+    let claimed = stage_and_claim(context, &staged, wanted, manifest_of);
     if claimed.is_err() {
         // It never had a run's name, and holds only our own three files.
         let _ = std::fs::remove_dir_all(&staged);
@@ -73,10 +95,8 @@ pub fn claim(
 
 fn stage_and_claim(
     context: &Context,
-    staged: &std::path::Path,
-    routine: &Slug,
-    from: UnixSeconds,
-    environment: &Environment,
+    staged: &Path,
+    Wanted { routine, from, environment, continues }: &Wanted<'_>,
     manifest_of: impl Fn(&RunId) -> Result<Manifest, CommandError>,
 ) -> Result<Claim, ClaimError> {
     let home = &context.home;
@@ -88,13 +108,13 @@ fn stage_and_claim(
     atomic_file::write_json_in_place(&staged.join("env.json"), environment)?;
     let record = staged.join("run.json");
     for later in 0..SECONDS_TRIED {
-        let id = RunId::new(routine.clone(), from.plus_secs(later));
+        let id = RunId::new((*routine).clone(), from.plus_secs(later));
         let entry = Entry::of(home, &id);
         // A finished run of the same second has no entry any more, but its workbench is its own, and so is its archive; a reaped
         // one is in the history.
         // An id names one run forever, also if the clock is set back, or this process was stopped for hours.
         if entry.exists()
-            || Workbench::of(home, &id).directory().symlink_metadata().is_ok()
+            || Workbench::named(home, &id).directory().symlink_metadata().is_ok()
             || home.archive().join(id.to_string()).symlink_metadata().is_ok()
             || context.history.find(home, &id)?.is_some()
         {
@@ -103,6 +123,9 @@ fn stage_and_claim(
         let manifest = manifest_of(&id)?;
         let file = atomic_file::write_json_in_place(&record, &manifest)?;
         file.sync_all().map_err(|source| FileError::io("sync", &record, source))?;
+        if let Some(predecessor) = continues {
+            reserve(context, &id, predecessor)?;
+        }
         match std::fs::rename(staged, entry.directory()) {
             Ok(()) => {
                 // The names within it are synced only now: most file systems write both directories down at once.
@@ -110,11 +133,38 @@ fn stage_and_claim(
                 atomic_file::sync_directory(&home.running())?;
                 return Ok(Claim { entry, manifest, lock });
             }
-            Err(error) if is_taken(&error) => {}
-            Err(source) => return Err(FileError::io("claim", entry.directory(), source).into()),
+            Err(error) if is_taken(&error) => withdraw(home, &id, *continues)?,
+            Err(source) => {
+                withdraw(home, &id, *continues)?;
+                return Err(FileError::io("claim", entry.directory(), source).into());
+            }
         }
     }
-    Err(ClaimError::NoFreeSecond { routine: routine.clone(), from })
+    Err(ClaimError::NoFreeSecond { routine: (*routine).clone(), from: *from })
+}
+
+/// Makes a run the one that continues another, and that owns its workbench from now on. One that was to, and never came to be because
+/// its process died, gives way: nobody else claims runs now.
+fn reserve(context: &Context, id: &RunId, predecessor: &Outcome) -> Result<(), ClaimError> {
+    let home = &context.home;
+    let continuation = Continuation::now(id, &predecessor.id, predecessor.workbench_name());
+    if !continuation.create(home)? {
+        match continuation::after(home, &predecessor.id)? {
+            Some(other) if was_claimed(context, &other.run) => {
+                return Err(ClaimError::Continued { run: predecessor.id.clone(), next: other.run });
+            }
+            _ => continuation.replace(home)?,
+        }
+    }
+    Ok(continuation.link(home)?)
+}
+
+/// Takes back that a run continues another: it does not come to be.
+fn withdraw(home: &Home, id: &RunId, predecessor: Option<&Outcome>) -> Result<(), ClaimError> {
+    match predecessor {
+        Some(predecessor) => Ok(continuation::withdraw(home, id, &predecessor.id)?),
+        None => Ok(()),
+    }
 }
 
 /// Of several renames of filled directories to one name, one succeeds, and the others fail with one of these errors.

@@ -107,7 +107,7 @@ pub fn end_run(context: &Context, id: &RunId, order: &Order) -> Result<Ended, En
     let entry = Entry::of(&context.home, id);
     let here = Here::of(&context.home);
     let Some(manifest) = manifest_of_ours(context, &entry, &here)? else { return Ok(Ended::Already) };
-    let workbench = Workbench::of(&context.home, id);
+    let workbench = manifest.workbench(&context.home);
     let request = order.request(&workbench, &manifest);
     let unwritten = match entry.request_end(&request) {
         Err(_) if !entry.exists() => return Ok(Ended::Already),

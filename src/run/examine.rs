@@ -16,15 +16,15 @@ const FIND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the look may take: it ends itself before, unless a disk or a mount hangs.
 pub(crate) const EXAMINE_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// Looks at every repository of a workbench. `look` runs the command, and returns what it printed, or why it could not. What
+/// Looks at every repository of a workbench, which is given by its name. `look` runs the command, and returns what it printed, or why it could not. What
 /// cannot be examined says so.
 pub(crate) fn examine_by(
     context: &Context,
-    run: &RunId,
+    name: &RunId,
     cookie: &Cookie,
     look: impl FnOnce(&mut Command) -> Result<Vec<u8>, String>,
 ) -> Vec<Work> {
-    let workbench = Workbench::of(&context.home, run);
+    let workbench = Workbench::named(&context.home, name);
     if !workbench.directory().is_dir() {
         return Vec::new();
     }
@@ -35,7 +35,7 @@ pub(crate) fn examine_by(
         Err(error) => return unreadable(&error),
     }
     let mut command = Command::new(context.program.path());
-    command.arg("examine").arg(context.home.root()).arg(run.to_string());
+    command.arg("examine").arg(context.home.root()).arg(name.to_string());
     command.arg(context.config.max_run_archive_bytes.to_string()).env(COOKIE_VARIABLE, cookie.to_string());
     match look(&mut command) {
         Ok(printed) => serde_json::from_slice(&printed).unwrap_or_else(|error| unreadable(&error)),
@@ -44,8 +44,8 @@ pub(crate) fn examine_by(
 }
 
 /// Looks at every repository of the workbench of a run that has no supervisor any more.
-pub(super) fn examine(context: &Context, run: &RunId, cookie: &Cookie) -> Vec<Work> {
-    examine_by(context, run, cookie, |command| match bounded_command::run(command, Instant::now() + EXAMINE_TIMEOUT) {
+pub(super) fn examine(context: &Context, name: &RunId, cookie: &Cookie) -> Vec<Work> {
+    examine_by(context, name, cookie, |command| match bounded_command::run(command, Instant::now() + EXAMINE_TIMEOUT) {
         Ok(finished) if finished.succeeded != Some(false) => Ok(finished.stdout),
         Ok(finished) => Err(String::from_utf8_lossy(&finished.stderr).trim().to_owned()),
         Err(error) => Err(error.to_string()),

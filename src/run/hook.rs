@@ -125,7 +125,7 @@ pub(crate) fn start_runner(
 
 /// Describes a run in variables of the hook's environment.
 fn variables(home: &Home, outcome: &Outcome) -> Vec<(&'static str, OsString)> {
-    let workbench = Workbench::of(home, &outcome.id);
+    let workbench = outcome.workbench(home);
     // What is not known to be over has neither.
     let finished = outcome.status.is_final().then_some(outcome.finished_at);
     let duration = finished.and_then(|_| outcome.duration_secs());

@@ -170,7 +170,7 @@ fn record_unstarted(context: &Context, claim: &Claim, reason: String) -> bool {
     let record = if is_ours { recording::record } else { recording::record_on_node };
     let Err(error) = record(context, &claim.entry, &outcome, Attempt::First) else { return false };
     tracing::warn!(run = %claim.entry.id(), %error, "a failed launch could not be recorded");
-    let workbench = Workbench::of(&context.home, claim.entry.id());
+    let workbench = claim.manifest.workbench(&context.home);
     let unwritten = workbench.outcome_file().symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
     // Nothing ran, nobody asked for anything, and not even the outcome could be written: on a full disk nothing is better than
     // an entry that has to be judged.
@@ -204,7 +204,7 @@ fn await_start(context: &Context, claim: &Claim, deadline: Instant) -> Option<Re
             return Some(Ok(()));
         }
         if !claim.entry.exists() {
-            return Some(start_by_outcome(context, claim.entry.id()));
+            return Some(start_by_outcome(context, claim));
         }
         if Instant::now() >= deadline {
             let is_taken =
@@ -216,8 +216,8 @@ fn await_start(context: &Context, claim: &Claim, deadline: Instant) -> Option<Re
 }
 
 /// A run that is over already did start, or was skipped as it should be, unless its outcome says that it did not.
-fn start_by_outcome(context: &Context, id: &RunId) -> Result<(), String> {
-    match read_outcome(&Workbench::of(&context.home, id), id) {
+fn start_by_outcome(context: &Context, claim: &Claim) -> Result<(), String> {
+    match read_outcome(&claim.manifest.workbench(&context.home), claim.entry.id()) {
         Ok(outcome) if outcome.started_at.is_none() && outcome.status != Status::Skipped => {
             Err(outcome.reason.unwrap_or_else(|| "its supervisor gave no reason".to_owned()))
         }
@@ -228,7 +228,7 @@ fn start_by_outcome(context: &Context, id: &RunId) -> Result<(), String> {
 /// Asks for the run's end, in case a supervisor still comes up, and returns why it ends: a supervisor may have asked first. That
 /// supervisor, or the next watchdog pass, records it.
 fn call_off(context: &Context, entry: &Entry, manifest: &Manifest) -> String {
-    let workbench = Workbench::of(&context.home, entry.id());
+    let workbench = manifest.workbench(&context.home);
     let reason = "its supervisor did not report in time".to_owned();
     let order = Order { cause: EndCause::LaunchFailed, reason, by: "trigger".to_owned() };
     entry.first_end_request(order.request(&workbench, manifest)).reason

@@ -14,6 +14,7 @@ pub(crate) mod check_job;
 pub(crate) mod checks;
 pub mod claim;
 pub mod context;
+pub mod continuation;
 pub(crate) mod delete;
 pub mod disagreement;
 pub(crate) mod end;

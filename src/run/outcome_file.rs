@@ -5,6 +5,7 @@ use std::path::Path;
 use rustix::io::Errno;
 use serde::Deserialize;
 
+use super::continuation::take_over::take_over;
 use super::entry::Entry;
 use super::id::RunId;
 use super::record::{self, Outcome, RecordError};
@@ -32,13 +33,12 @@ pub fn read_outcome(workbench: &Workbench, id: &RunId) -> Result<Outcome, Record
 ///
 /// # Errors
 /// There is one that cannot be read now, or by us: what it says is not known.
-pub fn written_outcome(home: &Home, id: &RunId, cookie: &Cookie) -> Result<Option<Outcome>, RecordError> {
+pub fn written_outcome(workbench: &Workbench, id: &RunId, cookie: &Cookie) -> Result<Option<Outcome>, RecordError> {
     #[derive(Deserialize)]
     struct Carrier {
         cookie: Cookie,
     }
-    let workbench = Workbench::of(home, id);
-    match read_outcome(&workbench, id) {
+    match read_outcome(workbench, id) {
         Ok(outcome) => Ok((outcome.cookie == *cookie).then_some(outcome)),
         Err(RecordError::File(error)) if cannot_be_one(&error) => Ok(None),
         Err(error @ RecordError::Newer { .. }) => match atomic_file::read_json(&workbench.outcome_file()) {
@@ -61,7 +61,11 @@ fn cannot_be_one(error: &FileError) -> bool {
 }
 
 pub(super) fn write_outcome(home: &Home, outcome: &Outcome) -> Result<(), FileError> {
-    let workbench = Workbench::of(home, &outcome.id);
+    let workbench = outcome.workbench(home);
+    // Whoever launched it may have died before the files of the run that it continues were out of the way.
+    if let Some(predecessor) = &outcome.continues {
+        take_over(home, &workbench, predecessor)?;
+    }
     // The agent may have removed or replaced its workbench, closed it, or put something in the outcome's place.
     if workbench.exists() {
         restore_access(workbench.directory())?;
@@ -84,7 +88,7 @@ fn restore_access(directory: &Path) -> Result<(), FileError> {
     home::restore_access(directory).map_err(|source| FileError::io("change the mode of", directory, source))
 }
 
-fn put_aside(home: &Home, path: &Path) -> Result<(), FileError> {
+pub(super) fn put_aside(home: &Home, path: &Path) -> Result<(), FileError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let aside = format!("{name}.{}", home::random_suffix());
     let moved = match std::fs::rename(path, home.trash().join(&aside)) {
@@ -111,9 +115,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
         let outcome = Outcome::example("a-1", Status::Succeeded);
-        let workbench = Workbench::of(&home, &outcome.id);
+        let workbench = outcome.workbench(&home);
         let path = workbench.outcome_file();
-        let read = || written_outcome(&home, &outcome.id, &outcome.cookie);
+        let read = || written_outcome(&workbench, &outcome.id, &outcome.cookie);
         std::fs::write(workbench.directory(), "").unwrap();
         assert_eq!(read().unwrap(), None, "no directory");
         std::fs::remove_file(workbench.directory()).unwrap();

@@ -1,12 +1,13 @@
 //! What an agent's own output says about a run, and what follows from it.
 
+use super::context::Context;
 use super::id::RunId;
 use super::limit;
 use super::log::{Log, stderr_end};
 use super::on_disk::workbench_ids;
 use super::outcome_file::read_outcome;
 use super::question::Question;
-use super::record::AgentExit;
+use super::record::{AgentExit, Manifest};
 use super::status::Status;
 use super::workbench::Workbench;
 use crate::agent::output::{
@@ -22,11 +23,12 @@ use crate::routine::zone;
 const STDERR_BYTES: u64 = 4 * 1024;
 
 /// Reads what the output of a run says, in a time that grows with its log; `None` where its agent prints text.
-pub(crate) fn read_summary(home: &Home, run: &RunId, format: OutputFormat, source: Source) -> Option<Summary> {
+pub(crate) fn read_summary(context: &Context, manifest: &Manifest, source: Source) -> Option<Summary> {
+    let format = manifest.command.output;
     if format == OutputFormat::Text {
         return None;
     }
-    let workbench = &Workbench::of(home, run);
+    let workbench = &manifest.workbench(&context.home);
     let now = UnixSeconds::now();
     let (log, exit, most_bytes, said_at) = match source {
         Source::Ended(log, exit) => (Ok(log), exit, u64::MAX, now),
@@ -51,7 +53,7 @@ pub(crate) fn read_summary(home: &Home, run: &RunId, format: OutputFormat, sourc
         && summary.ended.is_some()
         && let (Some(session), Some(usage)) = (&summary.session_id, &summary.usage)
     {
-        summary.usage = Some(usage.since(&used_before(home, run, session)));
+        summary.usage = Some(usage.since(&used_before(context, manifest, session)));
     }
     Some(summary)
 }
@@ -59,19 +61,41 @@ pub(crate) fn read_summary(home: &Home, run: &RunId, format: OutputFormat, sourc
 /// How many earlier runs may have begun the session that a run continued.
 const MAX_EARLIER_RUNS: usize = 20;
 
-/// Returns what earlier runs of the routine used of the session, as far as their workbenches are there.
-fn used_before(home: &Home, run: &RunId, session: &str) -> Usage {
-    let mut earlier = workbench_ids(home).unwrap_or_default();
-    earlier.retain(|id| id.routine() == run.routine() && id.stamp() < run.stamp());
-    earlier.sort_unstable_by_key(|id| std::cmp::Reverse(id.stamp()));
-    let summaries = earlier.iter().take(MAX_EARLIER_RUNS);
-    let summaries = summaries.filter_map(|id| read_outcome(&Workbench::of(home, id), id).ok()?.output);
+/// Returns what earlier runs of the routine used of the session: those that this one continues, else those whose workbenches are there.
+fn used_before(context: &Context, manifest: &Manifest, session: &str) -> Usage {
+    let summaries = match &manifest.continues {
+        Some(predecessor) => summaries_of_chain(context, predecessor.clone()),
+        None => summaries_of_earlier_runs(&context.home, &manifest.id),
+    };
     let mut used = Usage::default();
     summaries
+        .into_iter()
         .filter(|summary| summary.session_id.as_deref() == Some(session))
         .filter_map(|summary| summary.usage)
         .for_each(|usage| used.add(&usage));
     used
+}
+
+/// Their agents may have changed what lies in the workbench of all of them, so the history tells.
+fn summaries_of_chain(context: &Context, newest: RunId) -> Vec<Summary> {
+    let mut summaries = Vec::new();
+    let mut next = Some(newest);
+    while let Some(run) = next {
+        let past = context.history.find(&context.home, &run).ok().flatten();
+        let outcome = past.map(|past| past.outcome);
+        // Backwards in time, so that it ends.
+        next = outcome.as_ref().and_then(|outcome| outcome.continues.clone()).filter(|earlier| *earlier < run);
+        summaries.extend(outcome.and_then(|outcome| outcome.output));
+    }
+    summaries
+}
+
+fn summaries_of_earlier_runs(home: &Home, run: &RunId) -> Vec<Summary> {
+    let mut earlier = workbench_ids(home).unwrap_or_default();
+    earlier.retain(|id| id.routine() == run.routine() && id.stamp() < run.stamp());
+    earlier.sort_unstable_by_key(|id| std::cmp::Reverse(id.stamp()));
+    let newest = earlier.iter().take(MAX_EARLIER_RUNS);
+    newest.filter_map(|id| read_outcome(&Workbench::of(home, id), id).ok()?.output).collect()
 }
 
 /// Where what an agent printed is read from.

@@ -5,6 +5,7 @@ mod preamble;
 use jiff::tz::TimeZone;
 
 use super::context::Context;
+use super::continuation::predecessor::Predecessor;
 use super::id::RunId;
 use super::record::Origin;
 use super::workbench::Workbench;
@@ -27,8 +28,10 @@ use preamble::{Facts, Template};
 #[derive(Debug, Clone, Default)]
 pub struct Occasion {
     pub origin: Origin,
-    /// What this one run is about, as its caller says.
+    /// What this one run is about, as its caller says; of one that continues another, what was answered.
     pub text: Option<String>,
+    /// The run that it goes on from.
+    pub continues: Option<Box<Predecessor>>,
 }
 
 /// What an agent is given to read.
@@ -51,7 +54,7 @@ pub(crate) fn compose(
     prompt: &str,
     agent: &Agent,
     choice: &Choice,
-    Occasion { origin, text }: &Occasion,
+    Occasion { origin, text, .. }: &Occasion,
 ) -> Result<Composed, FileError> {
     if !agent.definition.preamble {
         return Ok(Composed { text: prompt.to_owned(), asks_for_report: false, precheck_slot: None });

@@ -19,7 +19,6 @@ use super::retries::{self, Settled};
 use super::status::Status;
 use super::this_machine::Here;
 use super::verified::{add_evidence, believe_only};
-use super::workbench::Workbench;
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
 use crate::home::atomic_file;
@@ -116,7 +115,7 @@ pub enum Attempt {
 /// # Errors
 /// Some file could not be written; what was written stays true.
 pub fn record(context: &Context, entry: &Entry, outcome: &Outcome, attempt: Attempt) -> anyhow::Result<()> {
-    match written_outcome(&context.home, &outcome.id, &outcome.cookie) {
+    match written_outcome(&outcome.workbench(&context.home), &outcome.id, &outcome.cookie) {
         // Nobody else writes it while we own the run: this is the agent's own.
         Ok(Some(_)) if attempt == Attempt::First && entry.exists() => {
             finish(context, entry, outcome, false, Known::Perhaps)
@@ -137,7 +136,7 @@ pub fn record(context: &Context, entry: &Entry, outcome: &Outcome, attempt: Atte
 pub fn record_on_node(context: &Context, entry: &Entry, outcome: &Outcome, attempt: Attempt) -> anyhow::Result<()> {
     // A person gave it up, or another machine recorded it.
     anyhow::ensure!(entry.exists(), "the run {} has been recorded", outcome.id);
-    let written = written_outcome(&context.home, &outcome.id, &outcome.cookie);
+    let written = written_outcome(&outcome.workbench(&context.home), &outcome.id, &outcome.cookie);
     // Before the first attempt it is the agent's own.
     let is_written = attempt == Attempt::Again && matches!(written, Ok(Some(_)));
     let (outcome, known) = (outcome.clone(), Known::Perhaps);
@@ -202,8 +201,8 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
         outcome.started_at = Some(manifest.triggered.at);
     }
     outcome.job.clone_from(&placed.job);
-    outcome.set_work(examine(context, entry.id(), &manifest.cookie));
-    let workbench = Workbench::of(&context.home, entry.id());
+    outcome.set_work(examine(context, outcome.workbench_name(), &manifest.cookie));
+    let workbench = manifest.workbench(&context.home);
     let facts = Facts {
         exit: exit.unwrap_or_default(),
         summary: summary.as_ref(),
@@ -247,7 +246,9 @@ pub fn outcome_left_behind(
     entry: &Entry,
     manifest: &Manifest,
 ) -> Result<Option<(Outcome, bool)>, RecordError> {
-    let Some(mut outcome) = written_outcome(home, entry.id(), &manifest.cookie)? else { return Ok(None) };
+    let Some(mut outcome) = written_outcome(&manifest.workbench(home), entry.id(), &manifest.cookie)? else {
+        return Ok(None);
+    };
     let verification = atomic_file::unless_damaged(entry.verified())?;
     // This is a command that a person types.
     let summary = outcome.output.take();
@@ -255,7 +256,7 @@ pub fn outcome_left_behind(
     outcome.agent.clone_from(&manifest.command.agent);
     // Another run may be kept away from this node.
     outcome.job = atomic_file::unless_damaged(entry.supervisor_on_node())?.and_then(|taken| taken.job);
-    outcome.set_said(summary, &manifest.command, &Workbench::of(home, entry.id()));
+    outcome.set_said(summary, &manifest.command, &manifest.workbench(home));
     let was_false = believe_only(&mut outcome, manifest.verify.is_some(), verification.as_ref());
     Ok(Some((outcome, !was_false)))
 }

@@ -69,7 +69,7 @@ fn beginning(text: &str, max_bytes: usize) -> (String, bool) {
 
 /// Reads the report in a workbench; `None` if there is none that says anything. No symlink is followed, and no fifo waited for.
 pub(crate) fn read_report(workbench: &Workbench) -> Option<Report> {
-    read(&workbench.directory().join(REPORT_FILE), MAX_TEXT_BYTES)
+    read(&workbench.report_file(), MAX_TEXT_BYTES)
 }
 
 /// Returns the report of a run: its `report.md`, or the last message of an agent that could write no file and ended well.
@@ -105,7 +105,7 @@ mod tests {
         let home = Home::open(dir.path().join("home")).unwrap();
         let workbench = Workbench::of(&home, &"a-1".parse().unwrap());
         workbench.make().unwrap();
-        std::fs::write(workbench.directory().join(REPORT_FILE), content).unwrap();
+        std::fs::write(workbench.report_file(), content).unwrap();
         read_report(&workbench)
     }
 
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(headline("read-only", None), None);
         let unfinished = Summary { ended: None, so_far: true, ..summary.clone() };
         assert_eq!(headline("read-only", Some(&unfinished)), None, "it was to say more");
-        std::fs::write(workbench.directory().join(REPORT_FILE), "Written.").unwrap();
+        std::fs::write(workbench.report_file(), "Written.").unwrap();
         assert_eq!(headline("read-only", Some(&summary)).as_deref(), Some("Written."));
     }
 
@@ -173,7 +173,7 @@ mod tests {
         let home = Home::open(dir.path().join("home")).unwrap();
         let workbench = Workbench::of(&home, &"a-1".parse().unwrap());
         workbench.make().unwrap();
-        let path = workbench.directory().join(REPORT_FILE);
+        let path = workbench.report_file();
         assert_eq!(read_report(&workbench), None);
         std::fs::write(dir.path().join("secret"), "secret").unwrap();
         std::os::unix::fs::symlink(dir.path().join("secret"), &path).unwrap();

@@ -9,8 +9,9 @@ use serde::Deserialize;
 use super::argument_space::{self, TooLong};
 use super::budget::{CostNotReported, OverBudget, check_cost_is_reported, over_budget, read_ahead};
 use super::checks::{precheck, verify};
-use super::claim::{Claim, ClaimError, claim};
+use super::claim::{Claim, ClaimError, Wanted, claim};
 use super::context::{Context, ProgramGone};
+use super::continuation::take_over::take_over;
 use super::entry::Entry;
 use super::environment::{NotAccepted, check_accepted, compose, missing};
 use super::id::RunId;
@@ -178,7 +179,7 @@ pub struct Request {
 pub fn trigger(context: &Context, request: Request) -> Result<RunId, TriggerError> {
     let Request { routine, if_alive, text, asked } = request;
     let (triggered, deadline) = (Moment::now(), asked + TRIGGER_TIMEOUT);
-    let occasion = Occasion { origin: Origin::Call, text };
+    let occasion = Occasion { origin: Origin::Call, text, continues: None };
     let plan = Plan::read(context, &routine, occasion, Instant::now() + PROMPT_SAVED_TIMEOUT)?;
     if Instant::now() + LEAST_LAUNCH > deadline {
         return Err(TriggerError::HeldUp { secs: asked.elapsed().as_secs() });
@@ -303,7 +304,13 @@ impl Plan {
         let Environment { inherited, set, .. } = &self.environment;
         let missing_env: Vec<EnvName> =
             missing(&self.agent, |name| inherited.contains_key(name) || set.contains_key(name)).cloned().collect();
+        let predecessor = self.occasion.continues.as_ref().map(|predecessor| &predecessor.outcome);
+        let workbench_of =
+            |id: &RunId| predecessor.map_or_else(|| id.clone(), |outcome| outcome.workbench_name().clone());
+        let definition = &self.routine.definition;
         let manifest_of = |id: &RunId| {
+            let name = workbench_of(id);
+            let workbench = Workbench::named(&context.home, &name);
             Ok(Manifest {
                 version: RECORD_VERSION,
                 id: id.clone(),
@@ -312,19 +319,36 @@ impl Plan {
                 machine: machine.clone(),
                 home: Some(home.clone()),
                 max_runtime_secs: Some(max_runtime_secs),
-                command: command(context, id, &self.composed.text, &self.agent, &self.choice)?,
+                command: self.command(id, &workbench)?,
                 session_host: context.session_host.kind,
                 origin: self.occasion.origin.clone(),
                 text: self.occasion.text.clone(),
+                continues: predecessor.map(|outcome| outcome.id.clone()),
+                workbench: Some(name).filter(|name| name != id),
                 asks_for_report: self.composed.asks_for_report,
-                repositories: self.routine.definition.repositories.clone(),
+                // What it goes on with was prepared.
+                repositories: if predecessor.is_some() { Vec::new() } else { definition.repositories.clone() },
                 missing_env: missing_env.clone(),
-                precheck: precheck(&context.home, id, &self.routine.definition, self.composed.precheck_slot.as_ref()),
-                verify: verify(&context.home, id, &self.routine.definition, &self.agent),
+                precheck: precheck(&workbench, id, definition, self.composed.precheck_slot.as_ref())
+                    .filter(|_| predecessor.is_none()),
+                verify: verify(&workbench, id, definition, &self.agent),
                 job: job.clone(),
             })
         };
-        Ok(claim(context, &self.routine.slug, triggered.at, &self.environment, manifest_of)?)
+        let wanted = Wanted {
+            routine: &self.routine.slug,
+            from: triggered.at,
+            environment: &self.environment,
+            continues: predecessor,
+        };
+        Ok(claim(context, &wanted, manifest_of)?)
+    }
+
+    /// Returns the command of a run in a workbench; one that is continued was set up.
+    fn command(&self, id: &RunId, workbench: &Workbench) -> Result<AgentCommand, CommandError> {
+        let command = command(id, workbench, &self.composed.text, &self.agent, &self.choice)?;
+        let setup = if self.occasion.continues.is_some() { Vec::new() } else { command.setup.clone() };
+        Ok(AgentCommand { setup, ..command })
     }
 
     /// Starts a claimed run, and returns when its agent has really been started.
@@ -333,11 +357,13 @@ impl Plan {
     /// Why it was not, until `deadline`. The run is then recorded with the reason; where even that fails, as on a full disk,
     /// nothing is left of it.
     pub fn start(&self, context: &Context, claim: Claim, deadline: Instant) -> Result<RunId, TriggerError> {
-        let workbench = Workbench::of(&context.home, claim.entry.id());
+        let workbench = claim.manifest.workbench(&context.home);
         let id = claim.entry.id().clone();
-        if let Err(error) =
-            workbench.make().and_then(|()| fill(&workbench, &self.composed.text, self.agent.definition.output))
-        {
+        let made = match &claim.manifest.continues {
+            Some(predecessor) => take_over(&context.home, &workbench, predecessor),
+            None => workbench.make(),
+        };
+        if let Err(error) = made.and_then(|()| fill(&workbench, &self.composed.text, self.agent.definition.output)) {
             return Err(launch::fail(context, claim, error.to_string(), deadline).into());
         }
         launch::launch(context, claim, deadline)?;
@@ -370,20 +396,20 @@ fn check_composed(
 ) -> Result<Environment, TriggerError> {
     let environment = compose(&context.home, agent, definition, choice)?;
     let id = RunId::new(slug.clone(), UnixSeconds::now());
-    let command = command(context, &id, &composed.text, agent, choice).map_err(ClaimError::from)?;
+    let workbench = Workbench::named(&context.home, &id);
+    let command = command(&id, &workbench, &composed.text, agent, choice).map_err(ClaimError::from)?;
     let checked = argument_space::check(&environment, &command);
     checked.map_err(|source| TriggerError::TooLong { slug: slug.clone(), source })?;
     Ok(environment)
 }
 
 fn command(
-    context: &Context,
     id: &RunId,
+    workbench: &Workbench,
     prompt: &str,
     agent: &Agent,
     choice: &Choice,
 ) -> Result<AgentCommand, CommandError> {
-    let workbench = Workbench::of(&context.home, id);
     let values = Placeholders {
         prompt,
         prompt_file: &workbench.prompt_file(),

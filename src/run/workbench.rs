@@ -7,22 +7,47 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use super::continuation;
 use super::id::RunId;
 use super::question::QUESTION_FILE;
+use super::report::REPORT_FILE;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
+
+/// Where the files of runs lie that others continued, below their workbench, each in a folder named after its run.
+pub(crate) const PREVIOUS: &str = "previous";
 
 /// The files of a run's workbench that this program reads or writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workbench {
     directory: PathBuf,
+    /// Where the run's own files are.
+    files: PathBuf,
 }
 
 impl Workbench {
-    /// Names the workbench of a run; it need not be there.
-    pub fn of(home: &Home, id: &RunId) -> Self {
-        Self { directory: home.workbenches().join(id.to_string()) }
+    /// Names the workbench that was made for a run, with the files of the newest run in it; it need not be there.
+    pub fn named(home: &Home, first: &RunId) -> Self {
+        let directory = home.workbenches().join(first.to_string());
+        Self { files: directory.clone(), directory }
+    }
+
+    /// Finds the workbench of a run, and that run's own files in it: it may go on in the workbench of another run, and another may
+    /// go on in its. For looking only: the link that says so is within an agent's reach.
+    pub fn of(home: &Home, run: &RunId) -> Self {
+        let found = Self::named(home, &Self::name_of(home, run));
+        if continuation::is_continued(home, run) { found.of_previous(run) } else { found }
+    }
+
+    /// Returns the name of the workbench of a run.
+    pub fn name_of(home: &Home, run: &RunId) -> RunId {
+        continuation::linked_workbench(home, run).unwrap_or_else(|| run.clone())
+    }
+
+    /// Returns the same with the files of a run that another one continued.
+    pub(crate) fn of_previous(self, run: &RunId) -> Self {
+        Self { files: self.directory.join(PREVIOUS).join(run.to_string()), ..self }
     }
 
     /// Returns the agent's working directory.
@@ -48,27 +73,32 @@ impl Workbench {
     }
 
     pub(crate) fn prompt_file(&self) -> PathBuf {
-        self.directory.join("prompt.md")
+        self.files.join("prompt.md")
     }
 
     /// Returns the file in which the agent asks a person.
     pub(crate) fn question_file(&self) -> PathBuf {
-        self.directory.join(QUESTION_FILE)
+        self.files.join(QUESTION_FILE)
+    }
+
+    /// Returns the file in which the agent reports.
+    pub(crate) fn report_file(&self) -> PathBuf {
+        self.files.join(REPORT_FILE)
     }
 
     /// Returns the file of everything that the agent printed.
     pub fn log(&self) -> PathBuf {
-        self.directory.join("agent.log")
+        self.files.join("agent.log")
     }
 
     /// Returns the file of what the agent printed on stderr, where its stdout is for programs.
     pub(crate) fn stderr_log(&self) -> PathBuf {
-        self.directory.join("agent.stderr.log")
+        self.files.join("agent.stderr.log")
     }
 
     /// Returns the file that says what the agent prints on stdout, where that is for programs.
     pub(crate) fn format_file(&self) -> PathBuf {
-        self.directory.join("agent.format")
+        self.files.join("agent.format")
     }
 
     /// Opens the log to append to it, and makes it where it is gone.
@@ -78,12 +108,25 @@ impl Workbench {
 
     /// Returns the file that says which sizes the agent's terminal had, and from where in the log on.
     pub(crate) fn sizes_file(&self) -> PathBuf {
-        self.directory.join("agent.sizes")
+        self.files.join("agent.sizes")
     }
 
     /// Returns the file of the run's outcome.
     pub(crate) fn outcome_file(&self) -> PathBuf {
-        self.directory.join("outcome.json")
+        self.files.join("outcome.json")
+    }
+
+    /// Returns all files that belong to one run, but for its outcome.
+    pub(crate) fn own_files(&self) -> [PathBuf; 7] {
+        [
+            self.log(),
+            self.stderr_log(),
+            self.format_file(),
+            self.sizes_file(),
+            self.prompt_file(),
+            self.question_file(),
+            self.report_file(),
+        ]
     }
 
     /// Returns the time of the last output and the log's size; `None` while there is no regular file.
@@ -127,7 +170,7 @@ mod tests {
     #[test]
     fn a_workbench_that_cannot_be_looked_at_counts_as_there() {
         let dir = tempfile::tempdir().unwrap();
-        let at = |path: &str| Workbench { directory: dir.path().join(path) };
+        let at = |path: &str| Workbench { directory: dir.path().join(path), files: dir.path().join(path) };
         std::fs::create_dir(dir.path().join("there")).unwrap();
         std::fs::write(dir.path().join("file"), "").unwrap();
         std::os::unix::fs::symlink("there", dir.path().join("link")).unwrap();
@@ -141,7 +184,7 @@ mod tests {
     #[test]
     fn rule_4_an_output_in_the_future_counts_as_one_now() {
         let dir = tempfile::tempdir().unwrap();
-        let workbench = Workbench { directory: dir.path().to_owned() };
+        let workbench = Workbench { directory: dir.path().to_owned(), files: dir.path().to_owned() };
         let log = std::fs::File::create(workbench.log()).unwrap();
         log.set_modified(SystemTime::now() + Duration::from_secs(1_000_000)).unwrap();
         let last = workbench.last_output_or(UnixSeconds(0));

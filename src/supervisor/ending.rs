@@ -73,7 +73,7 @@ impl Supervisor {
         let log = self.log_cap.stdout(self.workbench().log());
         let log = log.inspect_err(|error| tracing::warn!(%error, "what the agent printed cannot be read"));
         let source = log.map_or(Source::Abandoned, |log| Source::Ended(log, exit));
-        read_summary(&self.context.home, self.entry.id(), self.manifest.command.output, source)
+        read_summary(&self.context, &self.manifest, source)
     }
 
     /// Ends every process of the run except us; returns whether none is left. Survivors keep the run alive: the watchdog reports

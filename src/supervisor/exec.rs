@@ -188,7 +188,7 @@ impl<'a> Prepared<'a> {
         part: Part,
         terminal: Option<File>,
     ) -> anyhow::Result<Self> {
-        let workbench = Workbench::of(home, &manifest.id);
+        let workbench = manifest.workbench(home);
         let (program, args) = part.words(manifest);
         let found = command_path::find(home, program, &manifest.command, environment)?;
         let stdin = match part {

@@ -50,7 +50,7 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     pub(super) fn new(context: Context, entry: Entry, manifest: Manifest, taken: SupervisorRecord, wake: Wake) -> Self {
-        let log_cap = LogCap::watch(&Workbench::of(&context.home, entry.id()), context.config.max_log_bytes);
+        let log_cap = LogCap::watch(&manifest.workbench(&context.home), context.config.max_log_bytes);
         Self {
             context,
             entry,
@@ -111,6 +111,6 @@ impl Supervisor {
     }
 
     pub(super) fn workbench(&self) -> Workbench {
-        Workbench::of(&self.context.home, self.entry.id())
+        self.manifest.workbench(&self.context.home)
     }
 }

@@ -19,12 +19,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 impl Supervisor {
     /// Looks at every repository of the workbench.
     pub(super) fn look_for_work(&mut self) -> Vec<Work> {
-        let (context, id) = (self.context.clone(), self.entry.id().clone());
+        let context = self.context.clone();
+        let name = self.manifest.workbench.as_ref().unwrap_or(&self.manifest.id).clone();
         let cookie = self.manifest.cookie;
         // A request for the end is announced by the same signal.
         let is_asked =
             self.entry.end_request().ok().flatten().is_some_and(|request| request.cause != EndCause::Interrupted);
-        examine_by(&context, &id, &cookie, |command| self.look_in_a_child(command, is_asked))
+        examine_by(&context, &name, &cookie, |command| self.look_in_a_child(command, is_asked))
     }
 
     /// What a child prints goes to a file: nothing of it keeps us from noticing its end, or a shutdown.

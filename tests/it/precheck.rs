@@ -12,7 +12,7 @@ use moadim_mcp::environment;
 use moadim_mcp::home::Home;
 use moadim_mcp::home::config::Config;
 use moadim_mcp::process_tree::{COOKIE_VARIABLE, Cookie};
-use moadim_mcp::run::claim::claim;
+use moadim_mcp::run::claim::{Wanted, claim};
 use moadim_mcp::run::context::{Context, Program};
 use moadim_mcp::run::outcome_file::read_outcome;
 use moadim_mcp::run::record::{Environment, Machine, Manifest, Origin, Precheck, RECORD_VERSION};
@@ -258,12 +258,16 @@ fn with_slot(login_shell: bool, argument: &str, script: &str) -> [String; 3] {
             session_host: HostKind::Detached,
             origin: Origin::Call,
             text: None,
+            continues: None,
+            workbench: None,
             asks_for_report: false,
             repositories: vec![],
             missing_env: vec![],
         })
     };
-    let claim = claim(&context, &"notes".parse().unwrap(), now.at, &environment, manifest_of).unwrap();
+    let routine = "notes".parse().unwrap();
+    let wanted = Wanted { routine: &routine, from: now.at, environment: &environment, continues: None };
+    let claim = claim(&context, &wanted, manifest_of).unwrap();
     let workbench = Workbench::of(&home, claim.entry.id());
     let path = workbench.directory().to_owned();
     fs::create_dir(&path).unwrap();

@@ -11,7 +11,7 @@ use moadim_mcp::environment::Variables;
 use moadim_mcp::home::Home;
 use moadim_mcp::home::config::Config;
 use moadim_mcp::process_tree::{COOKIE_VARIABLE, Cookie, KnownProcesses, ProcessId, Reach, end_tree};
-use moadim_mcp::run::claim::{Claim, claim};
+use moadim_mcp::run::claim::{Claim, Wanted, claim};
 use moadim_mcp::run::context::{Context, Program};
 use moadim_mcp::run::outcome_file::read_outcome;
 use moadim_mcp::run::record::{Environment, Machine, Manifest, Origin, Outcome, RECORD_VERSION};
@@ -56,7 +56,9 @@ impl Scene {
             Environment { inherited: Variables::new(), set: Variables::new(), secret: Default::default() };
         let config = Config::load(&home.config_file()).unwrap();
         let context = Context::of_supervisor(home.clone(), config, Program::current().unwrap());
-        let claim = claim(&context, &"hang".parse().unwrap(), now.at, &environment, |id| {
+        let routine = "hang".parse().unwrap();
+        let wanted = Wanted { routine: &routine, from: now.at, environment: &environment, continues: None };
+        let claim = claim(&context, &wanted, |id| {
             Ok(Manifest {
                 job: None,
                 precheck: None,
@@ -78,6 +80,8 @@ impl Scene {
                 session_host: HostKind::Detached,
                 origin: Origin::Call,
                 text: None,
+                continues: None,
+                workbench: None,
                 asks_for_report: false,
                 repositories: vec![],
                 missing_env: vec![],

@@ -106,7 +106,7 @@ impl<'a> Case<'a> {
         let due = waiting.as_ref().map(|waiting| waiting.fire.clone());
         let origin = due.as_ref().map(|fire| origin(home, slug, fire)).transpose()?;
         let text = waiting.and_then(|waiting| waiting.text);
-        let occasion = origin.clone().map(|origin| Occasion { origin, text });
+        let occasion = origin.clone().map(|origin| Occasion { origin, text, continues: None });
         let mut plan = occasion.map(|occasion| Plan::read(context, slug, occasion, Instant::now()));
         let lock = match FileLock::acquire(&home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT) {
             // Most likely another process that deals with the same.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::home::Home;
 use crate::home::atomic_file::MAX_RECORD_BYTES;
 use crate::routine::slug::Slug;
+use crate::run::continuation::is_continued;
 use crate::run::log::{Log, LogPart};
 use crate::run::record::Outcome;
 use crate::run::status::Status;
@@ -83,7 +84,7 @@ fn without_newer_status(text: &[u8]) -> serde_json::Result<Vec<u8>> {
 impl<'a> RunLine<'a> {
     /// Makes the line of a run that ended, with the end of its output.
     pub(super) fn of(home: &Home, outcome: &'a Outcome) -> Self {
-        let tail = tail(&Workbench::of(home, &outcome.id));
+        let tail = tail(&workbench_of(home, outcome));
         Self {
             kind: "run",
             routine: outcome.id.routine(),
@@ -94,6 +95,12 @@ impl<'a> RunLine<'a> {
             tail: tail.map(|tail| tail.text),
         }
     }
+}
+
+/// One that has lost its line may have been continued since.
+fn workbench_of(home: &Home, outcome: &Outcome) -> Workbench {
+    let workbench = outcome.workbench(home);
+    if is_continued(home, &outcome.id) { workbench.of_previous(&outcome.id) } else { workbench }
 }
 
 /// Returns the end of a run's output; `None` where there is none, or it cannot be read: the run is recorded all the same.

@@ -10,7 +10,6 @@ use crate::engine::slurm::{
 };
 use crate::home::Home;
 use crate::home::config::is_slurm_name;
-use crate::process_tree::Cookie;
 use crate::run::check_job::said_by_check;
 use crate::run::context::Context;
 use crate::run::entry::Entry;
@@ -131,7 +130,7 @@ impl OnSlurm {
         if liveness != Liveness::Dead {
             return (liveness, placed);
         }
-        let records = Records::read(home, entry, &manifest.cookie);
+        let records = Records::read(home, entry, manifest);
         match known.decide(&records, &self.cluster, UnixSeconds::now()) {
             (Liveness::Unknown(cause), Some(node)) => {
                 let said = if known.check == Check::Failed { said_by_check(entry) } else { String::new() };
@@ -283,11 +282,11 @@ impl Known {
 }
 
 impl Records {
-    fn read(home: &Home, entry: &Entry, cookie: &Cookie) -> Self {
+    fn read(home: &Home, entry: &Entry, manifest: &Manifest) -> Self {
         let attested = |gone: Gone| {
             let is_under_way = gone.has_outcome
                 && gone.at.at.age_secs_at(UnixSeconds::now()) < OUTCOME_SECS
-                && matches!(written_outcome(home, entry.id(), cookie), Ok(None));
+                && matches!(written_outcome(&manifest.workbench(home), entry.id(), &manifest.cookie), Ok(None));
             if is_under_way { Attested::OutcomeUnderWay } else { Attested::Complete }
         };
         let gone = entry.gone().map(|gone| gone.map(attested)).map_err(|error| error.to_string());

@@ -36,6 +36,8 @@ fn manifest(home: &Home, id: &RunId) -> Manifest {
         session_host: HostKind::Detached,
         origin: Origin::Call,
         text: None,
+        continues: None,
+        workbench: None,
         asks_for_report: false,
         repositories: vec![],
         missing_env: vec![],

@@ -10,10 +10,12 @@ use super::{FIRST_RECORD_VERSION, JobOrder, RECORD_VERSION, Started};
 use crate::agent::AgentCommand;
 use crate::clock::{Moment, UnixSeconds};
 use crate::environment::{EnvName, Variables, absolute_directories};
+use crate::home::Home;
 use crate::home::identity::HomeIdentity;
 use crate::process_tree::Cookie;
 use crate::routine::repository::Repository;
 use crate::run::id::RunId;
+use crate::run::workbench::Workbench;
 use crate::session::HostKind;
 
 /// `run.json`: what was decided when the run was claimed.
@@ -37,6 +39,10 @@ pub struct Manifest {
     pub origin: Origin,
     /// What this one run is about, as its trigger said; another attempt is about the same.
     pub text: Option<String>,
+    /// The run that it goes on from.
+    pub continues: Option<RunId>,
+    /// The name of its workbench, if that was made for another run.
+    pub workbench: Option<RunId>,
     /// Whether its prompt asks for a report.
     #[serde(default)]
     pub asks_for_report: bool,
@@ -74,6 +80,11 @@ pub struct Verify {
 }
 
 impl Manifest {
+    /// Returns the workbench in which it takes place.
+    pub(crate) fn workbench(&self, home: &Home) -> Workbench {
+        Workbench::named(home, self.workbench.as_ref().unwrap_or(&self.id))
+    }
+
     /// Whether the run takes place on a node, as a job of Slurm.
     pub fn is_on_slurm(&self) -> bool {
         self.job.is_some()

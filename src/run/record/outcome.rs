@@ -8,6 +8,7 @@ use crate::agent::output::{Summary, one_line};
 use crate::clock::UnixSeconds;
 use crate::engine::slurm::JobEnd;
 use crate::git::Work;
+use crate::home::Home;
 use crate::money::MicroDollars;
 use crate::options::Options;
 use crate::process_tree::Cookie;
@@ -45,6 +46,10 @@ pub struct Outcome {
     pub job: Option<SlurmJob>,
     #[serde(default)]
     pub origin: Origin,
+    /// The run that it went on from.
+    pub continues: Option<RunId>,
+    /// The name of its workbench, if that was made for another run.
+    pub workbench: Option<RunId>,
     pub triggered_at: UnixSeconds,
     pub started_at: Option<UnixSeconds>,
     pub finished_at: UnixSeconds,
@@ -86,7 +91,12 @@ pub struct Ending {
 impl Outcome {
     pub(crate) fn new(manifest: &Manifest, started: Option<&Started>, ending: Ending) -> Self {
         Self {
-            version: ending.status.record_version().max(manifest.origin.record_version()),
+            version: match manifest.continues {
+                Some(_) => RECORD_VERSION,
+                None => ending.status.record_version().max(manifest.origin.record_version()),
+            },
+            continues: manifest.continues.clone(),
+            workbench: manifest.workbench.clone(),
             agent: manifest.command.agent.clone(),
             session_host: manifest.session_host,
             origin: manifest.origin.clone(),
@@ -113,6 +123,8 @@ impl Outcome {
             session_host: HostKind::Detached,
             job: None,
             origin: Origin::Call,
+            continues: None,
+            workbench: None,
             triggered_at: id.stamp(),
             started_at: None,
             finished_at: ending.finished_at,
@@ -125,6 +137,16 @@ impl Outcome {
             resume_command: None,
             options: Options::new(),
         }
+    }
+
+    /// Returns the workbench in which it took place, with the files of the newest run there.
+    pub(crate) fn workbench(&self, home: &Home) -> Workbench {
+        Workbench::named(home, self.workbench_name())
+    }
+
+    /// Returns the name of that workbench, and of what was archived of it.
+    pub(crate) fn workbench_name(&self) -> &RunId {
+        self.workbench.as_ref().unwrap_or(&self.id)
     }
 
     /// Adds what its repositories held. Release 0.1.0 leaves a run alone whose outcome is newer than it, and so does not remove
@@ -288,6 +310,8 @@ impl Outcome {
             session_host: HostKind::Detached,
             job: None,
             origin: Origin::Call,
+            continues: None,
+            workbench: None,
             triggered_at: began,
             started_at: Some(began),
             finished_at: ended,

@@ -1,0 +1,316 @@
+//! Runs that go on in the workbench of another: which run continued which, and where.
+//!
+//! `continuations/<run>.json` names the run that continues `<run>`: of any number of processes that want to continue it, one makes
+//! that file, and its run owns the workbench from then on. The workbench keeps the name of its first run, because agents find their
+//! sessions by it; `workbenches/<continuation>` is a link to it.
+
+pub mod predecessor;
+pub(crate) mod take_over;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::context::Context;
+use super::entry::Entry;
+use super::id::RunId;
+use super::record::{self, RECORD_VERSION, RecordError};
+use crate::clock::UnixSeconds;
+use crate::home::atomic_file::{self, FileError};
+use crate::home::lock::{FileLock, Mode};
+use crate::home::names::{self, Kind};
+use crate::home::{Home, make_parent};
+use predecessor::was_claimed;
+
+/// `continuations/<run>.json`: which run goes on where another ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Continuation {
+    /// [`RECORD_VERSION`] when it was written.
+    pub version: u32,
+    /// The run that goes on.
+    pub run: RunId,
+    /// The run that it continues.
+    pub continues: RunId,
+    /// The name of the workbench of both: that of the first run in it.
+    pub workbench: RunId,
+    /// When it was claimed.
+    pub at: UnixSeconds,
+}
+
+/// How many runs one workbench may see: more than any honest chain, so that a damaged one has an end.
+const MAX_CHAIN: usize = 1_000;
+
+impl Continuation {
+    /// Describes a continuation that is claimed now.
+    pub(crate) fn now(run: &RunId, continues: &RunId, workbench: &RunId) -> Self {
+        let (run, continues, workbench) = (run.clone(), continues.clone(), workbench.clone());
+        Self { version: RECORD_VERSION, run, continues, workbench, at: UnixSeconds::now() }
+    }
+
+    /// Writes it down, unless another continues the same run; returns whether it was written.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn create(&self, home: &Home) -> Result<bool, FileError> {
+        let file = file(home, &self.continues);
+        make_parent(&file)?;
+        atomic_file::write_json_once(&file, self)
+    }
+
+    /// Writes it down in the place of one whose run never came to be. The caller holds the lock under which runs are claimed.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn replace(&self, home: &Home) -> Result<(), FileError> {
+        atomic_file::write_json(&file(home, &self.continues), self)
+    }
+
+    /// Makes the name of the run in `workbenches/` a link to the workbench that it goes on in. One that is there already is fine.
+    ///
+    /// # Errors
+    /// The system's, or something else has that name.
+    pub(crate) fn link(&self, home: &Home) -> Result<(), FileError> {
+        let (link, target) = (link_path(home, &self.run), self.workbench.to_string());
+        match std::os::unix::fs::symlink(&target, &link) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => match std::fs::read_link(&link) {
+                Ok(there) if there == Path::new(&target) => Ok(()),
+                _ => Err(FileError::io("make", &link, error)),
+            },
+            made => made.map_err(|source| FileError::io("make", &link, source)),
+        }
+    }
+}
+
+fn file(home: &Home, predecessor: &RunId) -> PathBuf {
+    home.continuations().join(format!("{predecessor}.json"))
+}
+
+fn link_path(home: &Home, run: &RunId) -> PathBuf {
+    home.workbenches().join(run.to_string())
+}
+
+/// Returns the workbench to which the name of a run is a link; `None` if it is none of ours.
+pub(super) fn linked_workbench(home: &Home, run: &RunId) -> Option<RunId> {
+    let target: RunId = std::fs::read_link(link_path(home, run)).ok()?.to_str()?.parse().ok()?;
+    (target.routine() == run.routine() && target < *run).then_some(target)
+}
+
+/// Whether another run continues this one. A record that cannot be looked at counts as there.
+pub(crate) fn is_continued(home: &Home, run: &RunId) -> bool {
+    match file(home, run).symlink_metadata() {
+        Ok(_) => true,
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    }
+}
+
+/// Reads which run continues this one, if one does.
+///
+/// # Errors
+/// That is not known: its record is unreadable, damaged, about another run or newer than this program.
+pub(crate) fn after(home: &Home, run: &RunId) -> Result<Option<Continuation>, RecordError> {
+    let file = file(home, run);
+    match record::read::<Continuation>(&file) {
+        Ok(one) if one.continues == *run && one.run > *run => Ok(Some(one)),
+        Ok(one) => Err(FileError::damaged(&file, format_args!("it is about the run {}", one.continues)).into()),
+        Err(RecordError::File(error)) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns all runs of a workbench, the oldest first: at least the one that it was made for.
+///
+/// # Errors
+/// One of the records cannot be read: which run owns the workbench is not known.
+pub(crate) fn runs_of(home: &Home, workbench: &RunId) -> Result<Vec<RunId>, RecordError> {
+    let mut runs = vec![workbench.clone()];
+    while let Some(next) = after(home, &runs[runs.len() - 1])? {
+        if runs.len() == MAX_CHAIN {
+            let damage = format_args!("more than {MAX_CHAIN} runs continue each other");
+            return Err(FileError::damaged(&file(home, workbench), damage).into());
+        }
+        runs.push(next.run);
+    }
+    Ok(runs)
+}
+
+/// Whether any run of a workbench is unfinished. Where that is not known it may be.
+pub(crate) fn is_any_unfinished(home: &Home, workbench: &RunId) -> bool {
+    runs_of(home, workbench).map_or(true, |runs| runs.iter().any(|run| Entry::of(home, run).exists()))
+}
+
+/// Lists the runs that continue others, by those. Damaged records are left out: their workbenches say so.
+///
+/// # Errors
+/// The folder is there and cannot be listed.
+pub(crate) fn list(home: &Home) -> Result<BTreeMap<RunId, Continuation>, FileError> {
+    let mut predecessors: Vec<RunId> = Vec::new();
+    let listed = names::scan(&home.continuations(), |name, kind| {
+        if kind == Kind::Other {
+            predecessors.extend(name.strip_suffix(".json").and_then(|name| name.parse::<RunId>().ok()));
+        }
+    });
+    atomic_file::if_present(listed)?;
+    let read = |run: RunId| Some((run.clone(), after(home, &run).ok()??));
+    Ok(predecessors.into_iter().filter_map(read).collect())
+}
+
+/// Takes back that a run continues another, which never came to be. The caller holds the lock under which runs are claimed.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn withdraw(home: &Home, run: &RunId, predecessor: &RunId) -> Result<(), FileError> {
+    remove(link_path(home, run))?;
+    remove(file(home, predecessor))
+}
+
+/// Forgets the continuations in workbenches that are gone, and those whose process died before their run came to be; returns what could
+/// not be removed or listed.
+pub(crate) fn tidy(context: &Context) -> Vec<FileError> {
+    let home = &context.home;
+    let known = match list(home) {
+        Ok(known) => known,
+        Err(error) => return vec![error],
+    };
+    let is_gone = |workbench: &RunId| {
+        link_path(home, workbench).symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    };
+    // In this order: a process that records an end may make the workbench again before the entry goes.
+    let goes = |one: &&Continuation| !is_any_unfinished(home, &one.workbench) && is_gone(&one.workbench);
+    let gone: Vec<&Continuation> = known.values().filter(goes).collect();
+    // The last ones first: a chain that lacks its beginning would not be found any more.
+    let removed = gone.iter().rev().map(|one| withdraw(home, &one.run, &one.continues));
+    let mut errors: Vec<FileError> = removed.filter_map(Result::err).collect();
+    let unclaimed: Vec<&Continuation> = known.values().filter(|one| !was_claimed(context, &one.run)).collect();
+    if !unclaimed.is_empty()
+        // Held, a claim is under way; the next sweep looks again.
+        && let Ok(_lock) = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, Duration::ZERO)
+    {
+        for one in unclaimed {
+            let is_as_seen = after(home, &one.continues).is_ok_and(|now| now.as_ref() == Some(one));
+            if is_as_seen && !was_claimed(context, &one.run) {
+                errors.extend(withdraw(home, &one.run, &one.continues).err());
+            }
+        }
+    }
+    errors
+}
+
+fn remove(path: PathBuf) -> Result<(), FileError> {
+    match std::fs::remove_file(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(FileError::io("remove", &path, source)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::config::Config;
+    use crate::run::context::Program;
+    use crate::run::history::{self, Known};
+    use crate::run::record::Outcome;
+    use crate::run::status::Status;
+    use crate::run::workbench::Workbench;
+
+    fn home() -> (tempfile::TempDir, Home) {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        (dir, home)
+    }
+
+    fn id(text: &str) -> RunId {
+        text.parse().unwrap()
+    }
+
+    fn context(home: &Home) -> Context {
+        Context::of_supervisor(home.clone(), Config::default(), Program::current().unwrap())
+    }
+
+    fn claim(home: &Home, run: &str, continues: &str) -> Continuation {
+        let claimed = Continuation::now(&id(run), &id(continues), &id("a-1"));
+        assert!(claimed.create(home).unwrap());
+        claimed.link(home).unwrap();
+        claimed
+    }
+
+    #[test]
+    fn each_run_of_a_chain_finds_the_workbench_and_its_own_files() {
+        let (_dir, home) = home();
+        Workbench::named(&home, &id("a-1")).make().unwrap();
+        assert_eq!(runs_of(&home, &id("a-1")).unwrap(), [id("a-1")]);
+        let second = claim(&home, "a-5", "a-1");
+        claim(&home, "a-9", "a-5");
+        second.link(&home).unwrap();
+        assert_eq!(runs_of(&home, &id("a-1")).unwrap(), ["a-1", "a-5", "a-9"].map(id));
+        let root = home.workbenches().join("a-1");
+        for (run, files) in [("a-1", "previous/a-1"), ("a-5", "previous/a-5"), ("a-9", "")] {
+            let workbench = Workbench::of(&home, &id(run));
+            assert_eq!(workbench.directory(), root, "{run}");
+            assert_eq!(workbench.log(), root.join(files).join("agent.log"));
+        }
+        let other = Continuation::now(&id("a-7"), &id("a-1"), &id("a-1"));
+        assert!(!other.create(&home).unwrap(), "one run continues another");
+        assert!(list(&home).unwrap().keys().eq([&id("a-1"), &id("a-5")]));
+    }
+
+    #[test]
+    fn a_link_that_is_not_ours_leads_nowhere() {
+        let (dir, home) = home();
+        for (name, target) in [("a-5", "/etc"), ("a-6", "../running"), ("a-7", "b-1"), ("a-8", "a-9"), ("a-3", "a-3")] {
+            std::os::unix::fs::symlink(target, home.workbenches().join(name)).unwrap();
+            assert_eq!(Workbench::of(&home, &id(name)).directory(), home.workbenches().join(name), "{target}");
+        }
+        let there = Continuation::now(&id("a-5"), &id("a-1"), &id("a-1"));
+        assert!(there.link(&home).is_err(), "it is a person's");
+        drop(dir);
+    }
+
+    #[test]
+    fn a_damaged_record_is_unknown_and_no_end_of_the_chain() {
+        let (_dir, home) = home();
+        claim(&home, "a-5", "a-1");
+        let backwards = Continuation { run: id("a-0"), ..Continuation::now(&id("a-9"), &id("a-5"), &id("a-1")) };
+        for text in ["{".to_owned(), r#"{"version":99}"#.to_owned(), serde_json::to_string(&backwards).unwrap()] {
+            std::fs::write(file(&home, &id("a-5")), &text).unwrap();
+            assert!(runs_of(&home, &id("a-1")).is_err() && is_any_unfinished(&home, &id("a-1")), "{text}");
+            assert!(is_continued(&home, &id("a-5")));
+        }
+    }
+
+    #[test]
+    fn a_chain_is_forgotten_with_its_workbench_and_not_before() {
+        let (_dir, home) = home();
+        let context = context(&home);
+        let workbench = Workbench::named(&home, &id("a-1"));
+        workbench.make().unwrap();
+        claim(&home, "a-5", "a-1");
+        claim(&home, "a-9", "a-5");
+        for run in ["a-5", "a-9"] {
+            let outcome = Outcome::example(run, Status::Succeeded);
+            history::append(&home, &context.config, &outcome, Known::New).unwrap();
+        }
+        assert!(tidy(&context).is_empty() && list(&home).unwrap().len() == 2);
+        std::fs::remove_dir(workbench.directory()).unwrap();
+        std::fs::create_dir(Entry::of(&home, &id("a-9")).directory()).unwrap();
+        assert!(tidy(&context).is_empty() && list(&home).unwrap().len() == 2, "it is unfinished");
+        std::fs::remove_dir(Entry::of(&home, &id("a-9")).directory()).unwrap();
+        assert!(tidy(&context).is_empty() && list(&home).unwrap().is_empty());
+        assert_eq!(std::fs::read_dir(home.workbenches()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_continuation_that_never_came_to_be_is_forgotten() {
+        let (_dir, home) = home();
+        let context = context(&home);
+        Workbench::named(&home, &id("a-1")).make().unwrap();
+        claim(&home, "a-5", "a-1");
+        let entry = Entry::of(&home, &id("a-5"));
+        std::fs::create_dir(entry.directory()).unwrap();
+        assert!(tidy(&context).is_empty() && is_continued(&home, &id("a-1")), "it lives");
+        std::fs::remove_dir(entry.directory()).unwrap();
+        assert!(tidy(&context).is_empty() && !is_continued(&home, &id("a-1")));
+        assert!(home.workbenches().join("a-5").symlink_metadata().is_err());
+    }
+}

@@ -1,0 +1,101 @@
+//! Which runs can be continued.
+
+#![allow(missing_docs, reason = "a field without a comment is what its name says")]
+
+use super::{after, is_any_unfinished};
+use crate::home::atomic_file::FileError;
+use crate::process_tree::visitors;
+use crate::run::context::Context;
+use crate::run::entry::Entry;
+use crate::run::id::RunId;
+use crate::run::outcome_file::read_outcome;
+use crate::run::record::{Outcome, RecordError};
+use crate::run::status::Status;
+
+/// A finished run in whose workbench another can go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Predecessor {
+    /// As it is in the history.
+    pub outcome: Outcome,
+}
+
+/// A run cannot be continued.
+#[derive(Debug, thiserror::Error)]
+pub enum NotContinuable {
+    /// There is no such run.
+    #[error("there is no run '{0}'; see them all with list_runs (moadim-mcp runs)")]
+    NotFound(RunId),
+    /// It is not over.
+    #[error("cannot continue run {0}: it is not over; wait for its end with wait_run, or end it with stop_run")]
+    Unfinished(RunId),
+    /// Another run continues it already.
+    #[error("cannot continue run {run}: the run {next} continues it already; continue that one once it is over")]
+    Continued {
+        run: RunId,
+        /// The one that does.
+        next: RunId,
+    },
+    /// There is nothing to go on from.
+    #[error("cannot continue run {run}: its agent never started ({status}); trigger its routine again")]
+    NeverStarted { run: RunId, status: Status },
+    /// What it did is gone.
+    #[error("cannot continue run {0}: its workbench is gone; trigger its routine again")]
+    Reaped(RunId),
+    /// Somebody is at work there.
+    #[error("cannot continue run {run}: {who} works in its workbench; leave it, and try again")]
+    InUse {
+        run: RunId,
+        /// The process, with its pid.
+        who: String,
+    },
+    /// Its workbench or the history does not say what can be relied on.
+    #[error("cannot continue run {run}: {cause}")]
+    Unknown { run: RunId, cause: RecordError },
+    /// The history cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl Predecessor {
+    /// Finds a run that can be continued.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be.
+    pub(crate) fn find(context: &Context, run: &RunId) -> Result<Self, NotContinuable> {
+        let home = &context.home;
+        let unknown = |cause: RecordError| NotContinuable::Unknown { run: run.clone(), cause };
+        if Entry::of(home, run).exists() {
+            return Err(NotContinuable::Unfinished(run.clone()));
+        }
+        let past = context.history.find(home, run)?.ok_or_else(|| NotContinuable::NotFound(run.clone()))?;
+        let predecessor = Self { outcome: past.outcome };
+        if let Some(next) = after(home, run).map_err(unknown)?.filter(|next| was_claimed(context, &next.run)) {
+            return Err(NotContinuable::Continued { run: run.clone(), next: next.run });
+        }
+        let workbench = predecessor.outcome.workbench(home);
+        if !workbench.exists() {
+            return Err(NotContinuable::Reaped(run.clone()));
+        }
+        if predecessor.outcome.started_at.is_none() {
+            let status = predecessor.outcome.status;
+            return Err(NotContinuable::NeverStarted { run: run.clone(), status });
+        }
+        if is_any_unfinished(home, predecessor.outcome.workbench_name()) {
+            return Err(NotContinuable::Unfinished(run.clone()));
+        }
+        // That of the newest run is there; a file that says something else is not ours.
+        read_outcome(&workbench, run).map_err(unknown)?;
+        let visitors = visitors(workbench.directory());
+        if let Some(visitor) = visitors.iter().find(|visitor| visitor.is_working_directory) {
+            let who = format!("{} ({})", visitor.name, visitor.pid);
+            return Err(NotContinuable::InUse { run: run.clone(), who });
+        }
+        Ok(predecessor)
+    }
+}
+
+/// Whether a run that was to continue another came to be: a process may have died before that.
+pub(crate) fn was_claimed(context: &Context, run: &RunId) -> bool {
+    let home = &context.home;
+    Entry::of(home, run).exists() || !context.history.find(home, run).is_ok_and(|past| past.is_none())
+}
