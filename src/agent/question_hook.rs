@@ -23,7 +23,6 @@ pub(crate) struct PersonsAnswer {
 /// What a hook is given on stdin, as far as it matters.
 #[derive(Deserialize)]
 struct Call {
-    #[serde(default)]
     tool_name: String,
     #[serde(default)]
     tool_input: Value,
