@@ -12,6 +12,8 @@ pub const COMPLETE: &str = "MOADIM_COMPLETE";
 
 /// The run's id, which is also the name of its workbench.
 pub const RUN: &str = "MOADIM_RUN";
+/// The absolute path of this program, which hooks of an agent start.
+pub const PROGRAM: &str = "MOADIM_PROGRAM";
 /// 128 random bits in hexadecimal, by which the run's processes are found. Leave it alone.
 pub const COOKIE: &str = "MOADIM_COOKIE";
 

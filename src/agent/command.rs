@@ -5,9 +5,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::choose::Choice;
-use super::definition::{OPTIONS_PLACEHOLDER, StdinSource};
+use super::definition::{OPTIONS_PLACEHOLDER, SESSION_PLACEHOLDER, StdinSource};
 use super::output::OutputFormat;
 use super::registry::Agent;
+use super::session_id::{MAX_SESSION_ID_CHARS, is_session_id};
 use crate::options::Options;
 use crate::quote::shell_word;
 
@@ -23,6 +24,8 @@ pub struct Placeholders<'a> {
     pub run: &'a str,
     /// One that nothing else has.
     pub uuid: &'a str,
+    /// `{session_id}`: the session that the run continues.
+    pub session_id: Option<&'a str>,
 }
 
 /// The exact command of one run.
@@ -46,7 +49,7 @@ pub struct AgentCommand {
     /// The arguments that continue its session, with `{session_id}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resume: Vec<String>,
-    /// The session that it was given.
+    /// The session that it was given, or that it continues.
     #[serde(default)]
     pub session_id: Option<String>,
     /// The values of its options.
@@ -72,9 +75,13 @@ pub enum CommandError {
 }
 
 impl AgentCommand {
-    /// Fills in the placeholders, one argument at a time and never through a shell.
+    /// Fills in the placeholders, one argument at a time and never through a shell. With a session the agent is told to continue it,
+    /// where it can; one that might be taken for something else is left out.
     pub fn build(agent: &Agent, choice: &Choice, values: Placeholders<'_>) -> Result<Self, CommandError> {
         let definition = &agent.definition;
+        let session_id = values.session_id.filter(|id| definition.can_continue() && is_session_id(id));
+        let values = Placeholders { session_id, ..values };
+        let templates = if session_id.is_some() { &definition.continue_args } else { &definition.args };
         let options = || choice.args.iter().map(|(word, value)| fill(word, values, Some(value)));
         let filled = |words: &[String]| {
             let fill = |word: &String| match word.as_str() {
@@ -83,9 +90,9 @@ impl AgentCommand {
             };
             words.iter().flat_map(fill).collect::<Vec<_>>()
         };
-        let (args, setup) = (filled(&definition.args), filled(&definition.setup));
-        let mut templates = definition.args.iter().chain(choice.args.iter().map(|(template, _)| template));
-        let is_given = templates.any(|word| word.contains("{uuid}"));
+        let (args, setup) = (filled(templates), filled(&definition.setup));
+        let mut templates = templates.iter().chain(choice.args.iter().map(|(template, _)| template));
+        let given = templates.any(|word| word.contains("{uuid}")).then_some(values.uuid);
         if let Some(long) = args.iter().chain(&setup).find(|arg| arg.len() > MAX_ARGUMENT_BYTES) {
             return Err(CommandError::ArgumentTooLong { agent: agent.name.to_string(), bytes: long.len() });
         }
@@ -97,7 +104,7 @@ impl AgentCommand {
             stdin: definition.stdin,
             output: definition.output,
             resume: definition.resume.clone(),
-            session_id: is_given.then(|| values.uuid.to_owned()),
+            session_id: session_id.or(given).map(str::to_owned),
             options: choice.values.clone(),
             login_shell: definition.login_shell,
             terminal: definition.terminal,
@@ -113,20 +120,22 @@ impl AgentCommand {
             return None;
         }
         let words = std::iter::once(self.command.clone())
-            .chain(self.resume.iter().map(|word| word.replace("{session_id}", session_id)));
+            .chain(self.resume.iter().map(|word| word.replace(SESSION_PLACEHOLDER, session_id)));
         let words: Vec<String> = words.map(|word| shell_word(&word)).collect();
         Some(format!("cd {} && {}", shell_word(&directory.display().to_string()), words.join(" ")))
     }
 }
 
-/// Returns how long a prompt may be, so that no argument becomes too long.
+/// Returns how long a prompt may be, so that no argument becomes too long, whether the run continues a session or not.
 pub(crate) fn prompt_room_bytes(agent: &Agent, choice: &Choice, values: Placeholders<'_>) -> usize {
     let Agent { definition, .. } = agent;
-    let own = definition.args.iter().chain(&definition.setup).map(|word| (word, None));
+    let longest = "x".repeat(MAX_SESSION_ID_CHARS);
+    let values = Placeholders { prompt: "", session_id: Some(&longest), ..values };
+    let own = definition.args.iter().chain(&definition.continue_args).chain(&definition.setup).map(|word| (word, None));
     let all = own.chain(choice.args.iter().map(|(word, value)| (word, Some(value.as_str()))));
     let room = |(word, value): (&String, Option<&str>)| {
         let prompts = word.matches("{prompt}").count();
-        let rest = || fill(word, Placeholders { prompt: "", ..values }, value).len();
+        let rest = || fill(word, values, value).len();
         (prompts > 0).then(|| MAX_ARGUMENT_BYTES.saturating_sub(rest()) / prompts)
     };
     all.filter_map(room).min().unwrap_or(usize::MAX)
@@ -146,6 +155,7 @@ fn fill(argument: &str, values: Placeholders<'_>, option_value: Option<&str>) ->
     let known = [
         ("{value}", option_value.unwrap_or("{value}").to_owned()),
         ("{uuid}", values.uuid.to_owned()),
+        (SESSION_PLACEHOLDER, values.session_id.unwrap_or(SESSION_PLACEHOLDER).to_owned()),
         ("{prompt}", values.prompt.to_owned()),
         ("{prompt_file}", values.prompt_file.display().to_string()),
         ("{workbench}", values.workbench.display().to_string()),
@@ -186,6 +196,7 @@ mod tests {
             workbench: Path::new("/w"),
             run: "a-1",
             uuid: "u-u",
+            session_id: None,
         }
     }
 
@@ -220,6 +231,46 @@ mod tests {
         let command = AgentCommand::build(&agent, &choice, values("hi")).unwrap();
         assert_eq!(command.args, ["exec", "-m", "{run}", "/w/x", "-"], "a value is not a template");
         assert_eq!(AgentCommand::build(&agent, &Choice::default(), values("hi")).unwrap().args, ["exec", "-"]);
+    }
+
+    fn resumable() -> Agent {
+        let args = ["new", "{prompt}", "{uuid}", "{options}"].map(str::to_owned).into();
+        let continue_args = ["{options}", "--resume={session_id}", "{prompt}{run}"].map(str::to_owned).into();
+        let definition = AgentDefinition { command: "x".into(), args, continue_args, ..Default::default() };
+        Agent { name: "a".parse().unwrap(), definition, source: AgentSource::BuiltIn }
+    }
+
+    #[test]
+    fn a_session_is_continued_with_all_options_again() {
+        let choice = Choice { args: vec![("--effort={value}".into(), "{session_id}".into())], ..Choice::default() };
+        let build = |agent: &Agent, session_id| {
+            AgentCommand::build(agent, &choice, Placeholders { session_id, ..values("{session_id}") }).unwrap()
+        };
+        let (mut agent, fresh) = (resumable(), ["new", "{session_id}", "u-u", "--effort={session_id}"]);
+        let continued = build(&agent, Some("s-1"));
+        assert_eq!(continued.args, ["--effort={session_id}", "--resume=s-1", "{session_id}a-1"], "in one pass");
+        assert_eq!(continued.session_id.as_deref(), Some("s-1"));
+        for id in [None, Some(""), Some("--help"), Some("a b"), Some("{prompt}")] {
+            let started = build(&agent, id);
+            assert_eq!(
+                (started.args.as_slice(), started.session_id.as_deref()),
+                (fresh.map(str::to_owned).as_slice(), Some("u-u"))
+            );
+        }
+        agent.definition.continue_args.clear();
+        assert_eq!(build(&agent, Some("s-1")).args, fresh, "it cannot");
+        assert_eq!(build(&agent, Some("s-1")).session_id.as_deref(), Some("u-u"));
+    }
+
+    #[test]
+    fn a_prompt_has_room_whether_a_session_is_continued_or_not() {
+        let mut agent = resumable();
+        let room = |agent: &Agent| prompt_room_bytes(agent, &Choice::default(), values(""));
+        assert_eq!(room(&agent), MAX_ARGUMENT_BYTES - "a-1".len());
+        agent.definition.continue_args = vec!["{prompt}{session_id}".into()];
+        assert_eq!(room(&agent), MAX_ARGUMENT_BYTES - MAX_SESSION_ID_CHARS);
+        agent.definition.continue_args = vec!["{session_id}".into()];
+        assert_eq!(room(&agent), MAX_ARGUMENT_BYTES);
     }
 
     proptest! {

@@ -37,7 +37,10 @@ pub struct AgentDefinition {
     /// Its arguments. `{prompt}`, `{prompt_file}`, `{workbench}`, `{run}` and `{uuid}` (a new one for each run) are filled in, and
     /// `{options}` becomes what the options add; no shell is involved.
     pub args: Vec<String>,
-    /// A command and its arguments, run in the workbench before the agent, with the same placeholders. If it fails, the
+    /// The arguments with which a run continues the session of an earlier one unattended: like `args`, with `{session_id}` as well. If
+    /// empty, it cannot, and starts with `args`; so it is, too, in a file that extends an agent and has `args` of its own.
+    pub continue_args: Vec<String>,
+    /// A command and its arguments, run in the workbench before the agent, with the placeholders of `args`. If it fails, the
     /// agent does not start.
     pub setup: Vec<String>,
     /// A command and its arguments, run in the workbench once the agent has ended well; the run succeeds only if it exits with 0. A
@@ -81,6 +84,7 @@ impl Default for AgentDefinition {
             extends: None,
             command: String::new(),
             args: Vec::new(),
+            continue_args: Vec::new(),
             setup: Vec::new(),
             verify: Vec::new(),
             verify_secs: None,
@@ -99,6 +103,13 @@ impl Default for AgentDefinition {
             max_silence_secs: None,
             options: BTreeMap::new(),
         }
+    }
+}
+
+impl AgentDefinition {
+    /// Whether a run can continue an earlier session of its own accord.
+    pub(crate) fn can_continue(&self) -> bool {
+        !self.continue_args.is_empty()
     }
 }
 
@@ -127,7 +138,12 @@ pub(super) fn parse(text: &str) -> Result<AgentDefinition, String> {
                     inherited.remove("max");
                 }
             }
-            merge(&mut merged, toml_text::parse(text)?);
+            let own: Table = toml_text::parse(text)?;
+            if own.contains_key("args") {
+                // Those of the built-in agent would start something else, and might allow what these do not.
+                merged.remove("continue_args");
+            }
+            merge(&mut merged, own);
             merged.try_into().map_err(|error: toml::de::Error| error.message().to_owned())?
         }
     };
@@ -149,6 +165,9 @@ fn merge(base: &mut Table, own: Table) {
 /// Where the arguments of options go.
 pub(super) const OPTIONS_PLACEHOLDER: &str = "{options}";
 
+/// Where the session goes that is continued.
+pub(super) const SESSION_PLACEHOLDER: &str = "{session_id}";
+
 fn check(definition: &AgentDefinition) -> Result<(), String> {
     check_program("command", &definition.command)?;
     for (key, command) in [("setup", &definition.setup), ("verify", &definition.verify)] {
@@ -165,6 +184,7 @@ fn check(definition: &AgentDefinition) -> Result<(), String> {
     }
     let lists = [
         ("args", &definition.args),
+        ("continue_args", &definition.continue_args),
         ("setup", &definition.setup),
         ("verify", &definition.verify),
         ("resume", &definition.resume),
@@ -175,8 +195,17 @@ fn check(definition: &AgentDefinition) -> Result<(), String> {
     options::check(&definition.options)?;
     let add_args =
         |option: &AgentOption| !option.args.is_empty() || option.adds.values().any(|adds| !adds.args.is_empty());
-    if definition.options.values().any(add_args) && !definition.args.iter().any(|arg| arg == OPTIONS_PLACEHOLDER) {
-        return Err(format!("args lacks \"{OPTIONS_PLACEHOLDER}\", where what its options add goes"));
+    let takes_options = |words: &[String]| words.iter().any(|word| word == OPTIONS_PLACEHOLDER);
+    let lists = [
+        ("args", Some(&definition.args)),
+        ("continue_args", definition.can_continue().then_some(&definition.continue_args)),
+    ];
+    let lacking = lists.iter().find(|(_, words)| words.is_some_and(|words| !takes_options(words)));
+    if let Some((key, _)) = lacking.filter(|_| definition.options.values().any(add_args)) {
+        return Err(format!("{key} lacks \"{OPTIONS_PLACEHOLDER}\", where what its options add goes"));
+    }
+    if definition.can_continue() && !definition.continue_args.iter().any(|word| word.contains(SESSION_PLACEHOLDER)) {
+        return Err(format!("continue_args lacks {SESSION_PLACEHOLDER}, the session to continue"));
     }
     let set = definition.env.keys().map(|name| ("env", name));
     let accepted = definition.accept_env.iter().map(|name| ("accept_env", name));
@@ -213,7 +242,26 @@ mod tests {
                 definition.preamble && definition.output != OutputFormat::Text && !definition.resume.is_empty(),
                 "{name}"
             );
+            assert!(definition.can_continue(), "{name}");
+            // A session that is continued has its id.
+            assert!(!definition.continue_args.iter().any(|word| word.contains("{uuid}")), "{name}");
         }
+    }
+
+    #[test]
+    fn claude_s_hook_for_questions_is_in_all_settings() {
+        let claude = parse(built_in::text("claude").unwrap()).unwrap();
+        let levels = &claude.options["permissions"].adds;
+        let lists = [&claude.args, &claude.continue_args].into_iter().chain(levels.values().map(|adds| &adds.args));
+        let settings =
+            lists.flat_map(|words| words.windows(2).filter(|pair| pair[0] == "--settings").map(|pair| &pair[1]));
+        let hooks = settings.map(|text| serde_json::from_str::<serde_json::Value>(text).unwrap()["hooks"].take());
+        let hooks: Vec<_> = hooks.collect();
+        assert_eq!(hooks.len(), 3, "with and without a session, and at the level that has settings of its own");
+        assert!(hooks.iter().all(|hook| *hook == hooks[0]));
+        let hook = &hooks[0]["PreToolUse"][0];
+        let command = format!("\"${}\" question-hook || true", crate::env_vars::PROGRAM);
+        assert_eq!((&hook["matcher"], &hook["hooks"][0]["command"]), (&"AskUserQuestion".into(), &command.into()));
     }
 
     #[test]
@@ -231,10 +279,22 @@ mod tests {
     }
 
     #[test]
+    fn arguments_of_ones_own_are_not_continued_with_those_of_the_built_in_agent() {
+        let base = parse(built_in::text("codex").unwrap()).unwrap();
+        assert_eq!(parse("extends = 'codex'\ncommand = '/opt/codex'").unwrap().continue_args, base.continue_args);
+        assert!(!parse("extends = 'codex'\nargs = ['exec', '{options}']").unwrap().can_continue());
+        let own = "extends = 'codex'\nargs = ['{options}']\ncontinue_args = ['--again={session_id}', '{options}']";
+        assert_eq!(parse(own).unwrap().continue_args, ["--again={session_id}", "{options}"]);
+    }
+
+    #[test]
     fn a_file_that_extends_badly_is_refused_with_the_reason() {
         for (text, words) in [
             ("extends = 'sh'", "claude, codex"),
             ("extends = 'codex'\nresume = [\"a\\u0000\"]", "NUL"),
+            ("extends = 'codex'\ncontinue_args = [\"a\\u0000\"]", "continue_args holds a NUL"),
+            ("extends = 'codex'\ncontinue_args = ['{session_id}']", "continue_args lacks \"{options}\""),
+            ("command = 'x'\ncontinue_args = ['--continue']", "continue_args lacks {session_id}"),
             ("extends = 'claude'\nterminal = true", "output"),
             ("extends = 'claude'\nverify = ['./check']", "verify './check' is a relative path"),
             ("extends = 'claude'\nverify_secs = 0", "verify_secs is 0"),

@@ -9,7 +9,9 @@ mod login_shell;
 mod options;
 pub(crate) mod output;
 mod path;
+pub(crate) mod question_hook;
 mod registry;
+mod session_id;
 pub(crate) mod shell_path;
 mod start_up_files;
 

@@ -1,6 +1,7 @@
 //! The commands by which this program starts itself. They skip the parser of the others: an agent waits for them.
 
 use std::ffi::OsString;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,12 +9,14 @@ use anyhow::Context as _;
 use clap::ValueEnum as _;
 
 use super::{detach, follow, init, outcome_of};
-use crate::agent::shell_path;
+use crate::agent::{question_hook, shell_path};
 use crate::archive;
+use crate::env_vars;
 use crate::git::Work;
-use crate::home::Home;
+use crate::home::{Home, atomic_file};
 use crate::janitor::{heartbeat, probe};
 use crate::logging;
+use crate::run::entry::{ANSWER, Entry};
 use crate::run::hook;
 use crate::run::id::RunId;
 use crate::supervisor::{Part, check_left, exec_agent, supervise};
@@ -60,6 +63,8 @@ fn dispatch(name: &str, words: &[OsString]) -> Option<anyhow::Result<ExitCode>> 
         (init::COMMAND, [_, arguments @ ..]) => return Some(init::run(arguments)),
         // As nobody's child, by whatever must not be its parent.
         ("detach", [_, command @ ..]) => detach::detach(command),
+        // By Claude Code, before it asks a person something.
+        ("question-hook", []) => answer_question(),
         // By the process that recorded a run's end.
         ("hook", [name, home, run, _, command @ ..]) => {
             logging::start();
@@ -85,6 +90,20 @@ fn examine(home: PathBuf, run: &RunId, max_bytes: &OsString) -> anyhow::Result<(
     let examined = archive::examine_at_end(&Home::open(home)?, run, max_bytes.to_string_lossy().parse()?);
     let work = examined.unwrap_or_else(|error| vec![Work::unreadable(Path::new(""), error)]);
     Ok(serde_json::to_writer(std::io::stdout(), &work)?)
+}
+
+/// Prints what becomes of a question that an agent's hook has on stdin.
+fn answer_question() -> anyhow::Result<()> {
+    let mut call = Vec::new();
+    std::io::stdin().take(question_hook::MAX_CALL_BYTES).read_to_end(&mut call)?;
+    let answer = std::env::var_os(env_vars::RUN).and_then(|run| {
+        let entry = Entry::of(&Home::unopened(Home::from_environment().ok()?), &id(&run).ok()?);
+        atomic_file::read_json(&entry.file(ANSWER)).ok()
+    });
+    match question_hook::decide(&call, answer.as_ref()) {
+        Some(decision) => Ok(writeln!(std::io::stdout(), "{decision}")?),
+        None => Ok(()),
+    }
 }
 
 fn id(run: &OsString) -> anyhow::Result<RunId> {

@@ -32,6 +32,8 @@ pub(crate) const GIT_LOG: &str = "git.log";
 pub(crate) const SHELL_LOG: &str = "shell.log";
 /// What was seen of unsaved work.
 pub(crate) const WORK: &str = "work.json";
+/// What a person answered to the question of the run that this one continues.
+pub(crate) const ANSWER: &str = "answer.json";
 /// The fifo for what is typed for an agent on a terminal.
 pub(crate) const KEYS: &str = "keys";
 

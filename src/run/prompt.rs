@@ -113,6 +113,7 @@ fn room_bytes(home: &Home, slug: &Slug, agent: &Agent, choice: &Choice) -> usize
         workbench: workbench.directory(),
         run: &run.to_string(),
         uuid: &random_uuid(),
+        session_id: None,
     };
     prompt_room_bytes(agent, choice, values)
 }

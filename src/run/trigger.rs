@@ -416,6 +416,7 @@ fn command(
         workbench: workbench.directory(),
         run: &id.to_string(),
         uuid: &random_uuid(),
+        session_id: None,
     };
     AgentCommand::build(agent, choice, values)
 }

@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use super::calls::Calls;
 use super::event::{Dialect, Known, Sink, content_text, is_true, list, number, text};
+use super::question::AskedQuestion;
 use super::summary::{Needs, RATE_LIMIT, Usage, limit_in_words};
+use crate::agent::question_hook::QUESTION_TOOL;
 use crate::clock::UnixSeconds;
 use crate::money::MicroDollars;
 
@@ -24,11 +26,15 @@ const USAGE_LIMIT_REACHED: &str = "usage_limit_reached";
 /// How many messages may be under way at once: those of sub-agents run beside the main one.
 const MAX_OPEN_MESSAGES: usize = 32;
 
+/// What it says of a call that nobody is there to permit, where permission is asked for through stdio: no more than "denied".
+const NOBODY_ASKED: &str = "Tool permission request failed";
+
 #[derive(Default)]
 pub(super) struct Claude {
     is_qwen: bool,
     /// Calls whose denial was shown already, when it happened.
     denied: Calls,
+    calls: Calls,
     counted: CountedMessages,
 }
 
@@ -145,6 +151,7 @@ impl Claude {
                 }
                 "thinking" | "redacted_thinking" => to.screen.thinking(),
                 "tool_use" | "server_tool_use" => {
+                    self.calls.announce(text(block, "/id"), text(block, "/name"));
                     to.screen.call(text(block, "/name"), block.get("input").unwrap_or(&Value::Null));
                 }
                 _ => to.screen.raw(&block.to_string()),
@@ -156,10 +163,16 @@ impl Claude {
         for block in list(event, "/message/content") {
             match text(block, "/type") {
                 "tool_result" => {
-                    let was_shown = self.denied.take(text(block, "/tool_use_id")).is_some();
+                    let id = text(block, "/tool_use_id");
+                    let (tool, was_shown) = (self.calls.take(id), self.denied.take(id).is_some());
                     let content = content_text(block.get("content").unwrap_or(&Value::Null));
                     match is_true(block, "/is_error") {
                         true if was_shown => {}
+                        true if is_rejected(event, id) => {
+                            let (tool, why) = (tool.unwrap_or_default(), content.as_ref());
+                            to.summary.count_denial(&tool);
+                            to.screen.denied(&tool, if why.starts_with(NOBODY_ASKED) { "" } else { why });
+                        }
                         true => to.screen.failed_result(&content),
                         false => to.screen.result(&content),
                     }
@@ -181,6 +194,7 @@ impl Claude {
             summary.count_denial(text(denial, "/tool_name"));
         }
         summary.usage = self.final_usage(event);
+        summary.question = None;
         if is_true(event, "/is_error") {
             let words = words_for_failure(event);
             if self.is_qwen {
@@ -200,6 +214,10 @@ impl Claude {
             summary.set_session(text(event, "/session_id"));
             summary.set_result(text(event, "/result"));
             summary.succeed();
+            if text(event, "/deferred_tool_use/name") == QUESTION_TOOL {
+                summary.question = event.pointer("/deferred_tool_use/input").and_then(AskedQuestion::of_claude);
+                summary.question.iter().for_each(|asked| to.screen.question(asked));
+            }
             to.screen.done(summary.turns, summary.usage.as_ref(), &summary.denied);
         }
     }
@@ -241,6 +259,13 @@ impl Dialect for Claude {
         }
         Known::Yes
     }
+}
+
+/// Whether a call's result says that it was not permitted.
+fn is_rejected(event: &Value, id: &str) -> bool {
+    let is_it = |meta: &&Value| text(meta, "/id") == id;
+    let meta = list(event, "/tool_result_meta").iter().find(is_it);
+    meta.is_some_and(|meta| text(meta, "/permission_decision/decision") == "reject")
 }
 
 /// Every subscription reports its limits; only one that stops the run counts.

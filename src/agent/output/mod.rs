@@ -13,6 +13,7 @@ mod gemini;
 mod lines;
 mod opencode;
 mod plain;
+mod question;
 mod reader;
 mod reset_time;
 mod screen;

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::plain::{cut, one_line, plain};
+use super::question::AskedQuestion;
 use super::summary::{Denied, Usage};
 use crate::money::MicroDollars;
 
@@ -171,6 +172,16 @@ impl Screen {
     /// Shows something short about the run itself.
     pub(super) fn note(&mut self, text: &str) {
         self.line(&format!("({})", one_line(text, MAX_DETAIL_CHARS)));
+    }
+
+    /// Shows what a person is asked, each question in a line.
+    pub(super) fn question(&mut self, asked: &AskedQuestion) {
+        for question in asked.text.lines() {
+            self.line(&format!("question: {}", one_line(question, MAX_ERROR_CHARS)));
+        }
+        if !asked.options.is_empty() {
+            self.line(&format!("  options: {}", one_line(&asked.options.join(", "), MAX_ERROR_CHARS)));
+        }
     }
 
     pub(super) fn done(&mut self, turns: Option<u64>, usage: Option<&Usage>, denied: &[Denied]) {

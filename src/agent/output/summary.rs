@@ -4,11 +4,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::plain::{one_line, plain, push_bounded};
+use super::question::AskedQuestion;
+use crate::agent::session_id::is_session_id;
 use crate::clock::UnixSeconds;
 use crate::money::MicroDollars;
 
 const MAX_RESULT_BYTES: usize = 16 * 1024;
-const MAX_SESSION_ID_CHARS: usize = 64;
 const MAX_MODEL_CHARS: usize = 100;
 const MAX_LAST_WORDS_CHARS: usize = 300;
 const MAX_TOOL_CHARS: usize = 64;
@@ -44,6 +45,8 @@ pub struct Summary {
     pub limit: Option<Limit>,
     /// The newest warning that a limit is near.
     pub limit_warning: Option<LimitWarning>,
+    /// What the agent asked a person, with which it ended: only claude does.
+    pub question: Option<AskedQuestion>,
     /// What a person must do before the agent can work.
     pub needs: Option<Needs>,
     /// Whether no final event came, so that the figures are those up to an interruption.
@@ -181,6 +184,7 @@ impl Summary {
         plain.denied = self.denied;
         plain.denied.truncate(MAX_DENIED_TOOLS);
         plain.denied.iter_mut().for_each(|denied| denied.tool = one_line(&denied.tool, MAX_TOOL_CHARS));
+        plain.question = self.question.map(AskedQuestion::in_plain_words);
         let kind = |kind: &str| one_line(kind, MAX_LIMIT_KIND_CHARS);
         plain.limit = self.limit.map(|limit| Limit { kind: kind(&limit.kind), ..limit });
         plain.limit_warning = self.limit_warning.map(|warning| LimitWarning { kind: kind(&warning.kind), ..warning });
@@ -189,14 +193,13 @@ impl Summary {
 
     /// Leaves out what is long.
     pub fn in_brief(self) -> Self {
-        Self { session_id: None, result: None, last_words: None, ..self }
+        let question = self.question.map(AskedQuestion::in_brief);
+        Self { session_id: None, result: None, last_words: None, question, ..self }
     }
 
     /// Takes a session's id, if a person may be shown a command line with it.
     pub(super) fn set_session(&mut self, id: &str) {
-        let is_plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
-        // A leading dash would make it an option.
-        if is_plain && !id.is_empty() && !id.starts_with('-') && id.len() <= MAX_SESSION_ID_CHARS {
+        if is_session_id(id) {
             self.session_id = Some(id.to_owned());
         }
     }

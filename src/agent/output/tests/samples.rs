@@ -121,6 +121,48 @@ fn only_what_says_that_a_usage_window_is_used_up_is_a_usage_limit() {
 }
 
 #[test]
+fn only_a_run_that_ends_with_a_question_has_one() {
+    let names = names();
+    let asked: Vec<&str> =
+        names.iter().filter(|name| read_sample(name).1.question.is_some()).map(String::as_str).collect();
+    assert_eq!(asked, ["claude-question-again", "claude-question-deferred", "claude-question-two"]);
+    let result = |question: Option<&str>, is_error: bool, tool: &str| {
+        let input = question.map(|text| json!({"questions": [{"question": text}]}));
+        json!({"type": "result", "subtype": "success", "is_error": is_error,
+            "deferred_tool_use": input.map(|input| json!({"id": "t", "name": tool, "input": input}))})
+        .to_string()
+            + "\n"
+    };
+    let (ask, other, end) =
+        (result(Some("A?"), false, "AskUserQuestion"), result(Some("A?"), false, "Bash"), result(None, false, ""));
+    let unavailable = result(Some("A?"), true, "AskUserQuestion");
+    for (output, text) in [
+        (ask.clone(), Some("A?")),
+        (end.clone() + &ask, Some("A?")),
+        // It went on with its prompt.
+        (ask.clone() + &end, None),
+        (ask + &unavailable, None),
+        (other, None),
+        (end, None),
+    ] {
+        let question = read(OutputFormat::ClaudeStreamJson, &output).1.question;
+        assert_eq!(question.map(|asked| asked.text).as_deref(), text, "{output}");
+    }
+}
+
+#[test]
+fn a_call_that_nobody_is_asked_about_is_denied() {
+    let (_, whole) = sample("claude-denied-unasked");
+    let at = whole.windows(16).position(|window| window == b"\"tool_result_met").unwrap();
+    let cut = at + whole[at..].iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    for output in [&whole[..cut], &whole] {
+        let (shown, summary) = read(OutputFormat::ClaudeStreamJson, output);
+        assert_eq!(summary.denied, [Denied { tool: "Write".into(), count: 1 }], "before its end as well");
+        assert!(shown.contains("✗ denied: Write\n"), "{shown}");
+    }
+}
+
+#[test]
 fn a_warning_before_the_limit_is_kept_beside_the_result() {
     let (_, summary) = read_sample("claude-limit-warning");
     let warning = summary.limit_warning.unwrap();
