@@ -26,3 +26,4 @@ pub(crate) use login_shell::{LOGIN_SHELL_TIMEOUT, ShellMode, not_started, throug
 pub(crate) use options::AgentOption;
 pub(crate) use path::{Found, Installed, SearchPath, ShellPaths, Source, find_command};
 pub(crate) use registry::{Agent, AgentError, AgentName, AgentSource, Registry, agent_names, find_for_looking};
+pub(crate) use session_id::is_session_id;

@@ -1,6 +1,6 @@
 //! What a hook before Claude Code's tool for questions decides: the run ends with the question, or gets a person's answer.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// The only tool that is decided about.
@@ -13,11 +13,11 @@ pub(crate) const MAX_CALL_BYTES: u64 = 4 * 1024 * 1024;
 pub(super) const MAX_INPUT_BYTES: usize = 64 * 1024;
 
 /// What a person answered, for the run that continues.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct PersonsAnswer {
     /// The input of the call that asked.
-    input: Value,
-    text: String,
+    pub(crate) input: Value,
+    pub(crate) text: String,
 }
 
 /// What a hook is given on stdin, as far as it matters.

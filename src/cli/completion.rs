@@ -18,6 +18,7 @@ use crate::routine::store;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::on_disk;
+use crate::run::question::state::open_runs;
 
 /// More runs than this help nobody to choose one.
 const MAX_RUNS: usize = 100;
@@ -60,7 +61,7 @@ pub(super) fn routines() -> ArgValueCompleter {
 /// Names of routines, which stand for their newest run, and of the newest runs.
 pub(super) fn runs() -> ArgValueCompleter {
     names(|home, typed| {
-        let mut runs = on_disk::workbench_ids(home).unwrap_or_default();
+        let mut runs = on_disk::ids_with_workbench(home).unwrap_or_default();
         runs.extend(live_ids(home));
         let mut names = fitting(routine_names(home), typed);
         names.extend(newest(runs, typed));
@@ -81,13 +82,24 @@ pub(super) fn live_runs() -> ArgValueCompleter {
 
 /// Names of runs that have a workbench.
 pub(super) fn runs_with_workbench() -> ArgValueCompleter {
-    names(|home, typed| newest(on_disk::workbench_ids(home).unwrap_or_default(), typed))
+    names(|home, typed| newest(on_disk::ids_with_workbench(home).unwrap_or_default(), typed))
+}
+
+/// Names of runs that ask, and of others that can be continued.
+pub(super) fn asking_runs() -> ArgValueCompleter {
+    names(|home, typed| {
+        let asking = newest(open_runs(home).unwrap_or_default(), typed);
+        match asking.is_empty() {
+            true => newest(on_disk::ids_with_workbench(home).unwrap_or_default(), typed),
+            false => asking,
+        }
+    })
 }
 
 /// Names of runs that have a workbench or an archive.
 pub(super) fn recoverable_runs() -> ArgValueCompleter {
     names(|home, typed| {
-        let mut runs = on_disk::workbench_ids(home).unwrap_or_default();
+        let mut runs = on_disk::ids_with_workbench(home).unwrap_or_default();
         runs.extend(directory_names(&home.archive()).iter().filter_map(|name| name.parse::<RunId>().ok()));
         newest(runs, typed)
     })

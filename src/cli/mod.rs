@@ -1,6 +1,7 @@
 //! The commands for people, one file each. Without one, the program serves MCP on stdin and stdout.
 
 mod agents;
+mod answer;
 mod app;
 mod attach;
 mod cleanup;
@@ -24,6 +25,7 @@ mod init;
 mod janitor;
 mod logs;
 mod pin;
+mod questions;
 mod recover;
 mod routines;
 mod runs;
@@ -94,6 +96,12 @@ enum Command {
     Delete(delete::Arguments),
     /// Start a run of a routine
     Trigger(trigger::Arguments),
+    /// List what runs ask you
+    Questions(questions::Arguments),
+    /// Answer a run's question, or give one that is over more to do
+    ///
+    /// Another run goes on in the same workbench, and in the same session of its agent. Without a text, $EDITOR opens below the question.
+    Answer(answer::Arguments),
     /// End a run and every process that it started
     Stop(stop::Arguments),
     /// End hung runs and remove expired workbenches
@@ -199,6 +207,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Delete(arguments) => delete::delete(&arguments),
         Command::Attach(arguments) => attach::attach(&arguments),
         Command::Trigger(arguments) => return trigger::trigger(arguments),
+        Command::Questions(arguments) => questions::questions(arguments),
+        Command::Answer(arguments) => answer::answer(arguments),
         Command::Stop(arguments) => stop::stop(arguments),
         Command::Cleanup(arguments) => return cleanup::cleanup(&arguments).map(verdict),
         Command::Recover(arguments) => recover::recover(&arguments),

@@ -17,6 +17,7 @@ use crate::home::Home;
 use crate::routine::bounds::Bounds;
 use crate::routine::slug::Slug;
 use crate::routine::store;
+use crate::run::continuation::workbench_name;
 use crate::run::id::RunId;
 
 #[derive(clap::Args)]
@@ -52,7 +53,7 @@ pub(super) fn recover(arguments: &Arguments) -> anyhow::Result<()> {
         None => std::env::current_dir().context("cannot tell the current directory")?.join(run.to_string()),
     };
     let bounds = Bounds::of(&context.home, &context.config, run.routine());
-    let wanted = Wanted { run, files: &bounds.archive_files };
+    let wanted = Wanted { run: &workbench_name(&context, run), files: &bounds.archive_files };
     let recovered = archive::recover(&context.home, &wanted, &target)?;
     if arguments.format.json {
         return print_json(&json!({

@@ -50,6 +50,17 @@ pub enum UnsavedWork {
     Discard,
 }
 
+/// Whose words go on with a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AnswersFrom {
+    /// A person's: through a host that asks them, in the browser, or on the command line.
+    #[default]
+    Person,
+    /// Those of any tool call, a model's too.
+    Anyone,
+}
+
 /// The settings of a home. Every key is optional in the file, and an unknown one is an error that names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -109,6 +120,8 @@ pub struct Config {
     /// What tools may allow agents at most: `read-only`, `files` (file tools), `edit` (any command, confined to the workbench) or
     /// `full`. Agents get the highest level that they have up to this.
     pub max_permissions: Permissions,
+    /// Who may answer a run's question, or have a finished run go on.
+    pub answers_from: AnswersFrom,
     /// How many runs may be alive before a schedule's fire waits its turn.
     pub max_concurrent_runs: u64,
     /// How many runs of all routines may be started on one day of the machine's time zone. If absent, any number.
@@ -175,6 +188,7 @@ impl Default for Config {
             on_attention: Vec::new(),
             heartbeat: Vec::new(),
             max_permissions: Permissions::default(),
+            answers_from: AnswersFrom::default(),
             max_concurrent_runs: 4,
             max_daily_runs: None,
             max_daily_cost_usd: None,

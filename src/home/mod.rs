@@ -175,8 +175,9 @@ pub(crate) fn random_suffix() -> String {
 }
 
 /// The names of our own files at the top of a workbench.
-pub(crate) const WORKBENCH_FILES: [&str; 8] = [
+pub(crate) const WORKBENCH_FILES: [&str; 9] = [
     "prompt.md",
+    "answer.md",
     "question.md",
     "agent.log",
     "agent.stderr.log",

@@ -18,11 +18,12 @@ use crate::process_tree::{Whereabouts, whereabouts};
 use crate::routine::bounds::BoundsTable;
 use crate::routine::slug::Slug;
 use crate::run::context::Context;
+use crate::run::continuation::{self, Continuation};
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::liveness::{Liveness, look};
 use crate::run::on_disk::workbench_ids;
-use crate::run::outcome_file::read_outcome;
+use crate::run::outcome_file::read_newest_outcome;
 use crate::run::pin;
 use crate::run::question;
 use crate::run::record::{Outcome, RecordError};
@@ -65,10 +66,12 @@ impl Inventory {
         runs.sort_unstable();
         let mut entries = Entry::list(&context.home)?;
         entries.retain(|entry| wanted(entry.id()));
-        let unfinished: BTreeSet<RunId> = entries.iter().map(|entry| entry.id().clone()).collect();
+        // By the workbench that each is in: an entry keeps that of another run alive.
+        let names = WorkbenchNames::read(&context.home)?;
+        let unfinished: BTreeSet<RunId> = entries.iter().map(|entry| names.of(entry.id())).collect();
         let states: BTreeMap<RunId, RunState> = look(context, entries, JUDGES_TIMEOUT)
             .into_iter()
-            .map(|one| (one.entry.id().clone(), state_of_entry(one.liveness)))
+            .map(|one| (names.of(one.entry.id()), state_of_entry(one.liveness)))
             .collect();
         let (disk, sizes) = match only {
             None => measure_disk(context, &runs, measure_until),
@@ -83,7 +86,7 @@ impl Inventory {
         // Routines with a `keep_last` and a run that is of age: only their younger runs show whether it is among the newest.
         let mut counted: HashSet<Slug> = HashSet::new();
         let look = |run: RunId| {
-            let forecast = forecast.ended.get(&run);
+            let forecast = forecast.ended.get(names.newest(&run));
             match states.get(&run) {
                 // The pass before the sweep would have ended or recorded it.
                 Some(_) if forecast.is_some() => {}
@@ -146,6 +149,27 @@ fn measure_disk(context: &Context, runs: &[RunId], until: Instant) -> (Disk, Vec
     (Disk { used_of_max: config.max_workbench_bytes.map(|max| (used, max)), ..free }, sizes)
 }
 
+/// In which workbench each run is that continues another.
+struct WorkbenchNames(Vec<Continuation>);
+
+impl WorkbenchNames {
+    fn read(home: &Home) -> Result<Self, FileError> {
+        Ok(Self(continuation::list(home)?.into_values().collect()))
+    }
+
+    /// Returns the name of the workbench of a run.
+    fn of(&self, run: &RunId) -> RunId {
+        let found = self.0.iter().find(|one| one.run == *run);
+        found.map_or_else(|| run.clone(), |one| one.workbench.clone())
+    }
+
+    /// Returns the newest run of a workbench.
+    fn newest<'a>(&'a self, workbench: &'a RunId) -> &'a RunId {
+        let runs = self.0.iter().filter(|one| one.workbench == *workbench).map(|one| &one.run);
+        runs.max().unwrap_or(workbench)
+    }
+}
+
 fn state_of_entry(liveness: Liveness) -> RunState {
     match liveness {
         Liveness::Owned | Liveness::Queued(_) | Liveness::Elsewhere(_) => RunState::Alive,
@@ -156,8 +180,8 @@ fn state_of_entry(liveness: Liveness) -> RunState {
 }
 
 fn item_without_entry(context: &Context, run: RunId, state_of_stranger: &dyn Fn(&RunId) -> RunState) -> Item {
-    let workbench = Workbench::of(&context.home, &run);
-    match read_outcome(&workbench, &run) {
+    let workbench = Workbench::named(&context.home, &run);
+    match read_newest_outcome(&context.home, &run) {
         Ok(outcome) => {
             let (state, closed_at) = state_of_finished(&context.home, &outcome);
             Item {

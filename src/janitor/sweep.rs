@@ -29,7 +29,7 @@ use crate::home::lock::{FileLock, Mode};
 use crate::routine::bounds::{Bounds, BoundsTable};
 use crate::routine::slug::Slug;
 use crate::run::context::{App, Context, Program};
-use crate::run::entry::Entry;
+use crate::run::continuation::is_any_unfinished;
 use crate::run::history::{self, Incomplete};
 use crate::run::id::RunId;
 use crate::run::pin;
@@ -173,8 +173,8 @@ fn sweep_and(
     let measuring = deadline.saturating_duration_since(Instant::now()) / 3;
     let measure_until = Instant::now() + measuring.min(BUDGET_MEASURING_TIMEOUT);
     let Decided { mut verdicts, bounds } = decide(context, only, &Forecast::default(), now.at, doubt, measure_until)?;
-    if let Err(Incomplete { runs, .. }) = &history {
-        keep_unrecorded(&mut verdicts, runs);
+    if let Err(Incomplete { workbenches, .. }) = &history {
+        keep_unrecorded(&mut verdicts, workbenches);
     }
     let note = doubt.map(|doubt| format!("{doubt}; nothing was removed this time"));
     let mut report = CleanupReport { scanned: verdicts.len(), note, ..CleanupReport::default() };
@@ -297,7 +297,7 @@ fn decide(
 fn remove_pins_of_gone_runs(home: &Home) -> Vec<(RunId, FileError)> {
     let mut pins = pin::list(home).unwrap_or_default();
     // In this order: a process that records an end may make the workbench again before the entry goes.
-    pins.retain(|run| !Entry::of(home, run).exists() && !Workbench::of(home, run).exists());
+    pins.retain(|run| !is_any_unfinished(home, run) && !Workbench::named(home, run).exists());
     pins.into_iter().filter_map(|run| pin::unpin(home, &run).err().map(|error| (run, error))).collect()
 }
 

@@ -16,7 +16,7 @@ use crate::home::atomic_file::FileError;
 use crate::home::{self, Home};
 use crate::process_tree::{Cookie, Scan};
 use crate::run::context::Context;
-use crate::run::entry::Entry;
+use crate::run::continuation::is_any_unfinished;
 use crate::run::id::RunId;
 use crate::run::pin;
 use crate::run::workbench::Workbench;
@@ -58,7 +58,7 @@ pub(super) fn move_there(
             continue;
         }
         let name = OsString::from(format!("{}.{}", verdict.run, home::random_suffix()));
-        let workbench = Workbench::of(home, &verdict.run);
+        let workbench = Workbench::named(home, &verdict.run);
         match rename(workbench.directory(), &home.trash().join(&name)) {
             Ok(()) => trashed.push((verdict, name)),
             // Another process removed it.
@@ -78,7 +78,7 @@ pub(super) fn move_there(
             continue;
         };
         let there = home.trash().join(&name);
-        match std::fs::rename(&there, Workbench::of(home, &verdict.run).directory()) {
+        match std::fs::rename(&there, Workbench::named(home, &verdict.run).directory()) {
             Ok(()) => report.kept.push(kept(verdict, why)),
             Err(error) => report.failed.push(failed(verdict.run, &there, &error)),
         }
@@ -88,7 +88,7 @@ pub(super) fn move_there(
 
 /// Returns what keeps a run that the plan did not know of.
 fn reason_to_keep(home: &Home, alive: &HashSet<Cookie>, Verdict { run, cookie, .. }: &Verdict) -> Option<Why> {
-    if cookie.as_ref().is_some_and(|cookie| alive.contains(cookie)) || Entry::of(home, run).exists() {
+    if cookie.as_ref().is_some_and(|cookie| alive.contains(cookie)) || is_any_unfinished(home, run) {
         return Some(Why::AliveAfterAll);
     }
     pin::is_pinned(home, run).then_some(Why::Pinned)

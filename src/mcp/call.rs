@@ -28,8 +28,10 @@ pub(crate) struct Call {
     pub(super) takes_tasks: bool,
     /// The names of the tools that are served, this one among them.
     pub(super) served: Arc<[&'static str]>,
+    /// Whether a person makes it, and no model.
+    pub(crate) is_persons: bool,
     /// The terms of the tool's question, if a person has agreed to them.
-    pub(super) agreed: Option<Value>,
+    pub(crate) agreed: Option<Value>,
     /// Where progress goes, if the client wants to know.
     pub(super) progress: Option<UnboundedSender<Progress>>,
 }
@@ -42,6 +44,7 @@ impl Call {
             bell: Bell::default(),
             takes_tasks: false,
             served,
+            is_persons: false,
             agreed: None,
             progress: None,
         }
@@ -50,6 +53,11 @@ impl Call {
     /// Adds the terms of the tool's question, if a person has agreed to them.
     pub(crate) fn with_agreement(self, terms: Option<Value>) -> Self {
         Self { agreed: terms, ..self }
+    }
+
+    /// Says that a person makes it, and no model.
+    pub(crate) fn by_a_person(self) -> Self {
+        Self { is_persons: true, ..self }
     }
 
     /// Returns the terms of the tool's question, if a person has agreed to them.
@@ -85,4 +93,14 @@ pub(crate) struct Question {
     pub(crate) otherwise: String,
     /// What a yes agrees to. The tool does no more than this, whatever has changed by then.
     pub(crate) terms: Value,
+    pub(crate) form: Form,
+}
+
+/// What a person is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Form {
+    /// A yes or a no.
+    Confirm,
+    /// Words of their own, or one of the options: the terms get them as `text`.
+    Words { options: Vec<String> },
 }

@@ -11,12 +11,12 @@ use rmcp::ErrorData;
 use rmcp::model::{
     CallToolRequestParams, CancelledNotificationParam, ClientResult, ElicitRequest, ElicitRequestParams, ElicitResult,
     ElicitationAction, ElicitationSchema, EnumSchema, InputRequest, InputRequiredResult, JsonObject,
-    PrimitiveSchemaDefinition, ServerRequest,
+    PrimitiveSchemaDefinition, ServerRequest, StringSchema,
 };
 use rmcp::service::{PeerRequestOptions, RequestContext, RoleServer};
 use serde_json::Value;
 
-use super::call::Question;
+use super::call::{Form, Question};
 use super::connection::Connection;
 use super::open_questions::{Asked, OpenQuestions};
 
@@ -39,19 +39,50 @@ const UNANSWERED: &str = "the question was not answered, so it was not done";
 const NO: &str = "No, leave it";
 const YES: &str = "Yes, do it";
 
+/// The field for words, beside or instead of the choice.
+const WORDS: &str = "text";
+const MAX_WORDS_CHARS: u32 = 10_000;
+/// The first of the options, which some hosts preselect, or send by themselves: it says nothing.
+const OTHER: &str = "Something else: what I type below";
+
 /// A person takes at least this long to read a question. An answer other than yes that comes sooner is a host's own: many
 /// decline or cancel by themselves.
 const READING_TIME: Duration = Duration::from_secs(1);
 
 fn judge(question: Question, result: &ElicitResult, took: Duration) -> Decision {
-    let chosen = result.content.as_ref().and_then(|content| content.get(NAME)).and_then(Value::as_str);
-    match (&result.action, chosen) {
+    let field = |name: &str| result.content.as_ref().and_then(|content| content.get(name)).and_then(Value::as_str);
+    if matches!(question.form, Form::Words { .. }) {
+        return judge_words(question, &result.action, field(NAME), field(WORDS), took);
+    }
+    match (&result.action, field(NAME)) {
         (ElicitationAction::Accept, Some(YES)) => Decision::Agreed(question.terms),
         _ if took < READING_TIME => unanswered(&question),
         (ElicitationAction::Accept, Some(NO)) | (ElicitationAction::Decline, _) => {
             Decision::Refused(DECLINED.to_owned())
         }
         // Accepted or dismissed without a choice.
+        _ => unanswered(&question),
+    }
+}
+
+/// What a person typed counts before what they chose. Whatever comes sooner than they can have read it is a host's own.
+fn judge_words(
+    question: Question,
+    action: &ElicitationAction,
+    chosen: Option<&str>,
+    typed: Option<&str>,
+    took: Duration,
+) -> Decision {
+    let typed = typed.map(str::trim).filter(|typed| !typed.is_empty());
+    let words = typed.or_else(|| chosen.filter(|chosen| *chosen != OTHER));
+    match (action, words) {
+        _ if took < READING_TIME => unanswered(&question),
+        (ElicitationAction::Accept, Some(words)) => {
+            let mut terms = question.terms;
+            terms["text"] = words.into();
+            Decision::Agreed(terms)
+        }
+        (ElicitationAction::Decline, _) => Decision::Refused(DECLINED.to_owned()),
         _ => unanswered(&question),
     }
 }
@@ -126,9 +157,24 @@ pub(super) fn can_ask(context: &RequestContext<RoleServer>) -> bool {
 
 fn form(question: &Question) -> ElicitRequestParams {
     // Without a default, a person has to choose. Hosts of both eras can show a list of plain words.
-    let choice = EnumSchema::builder(vec![NO.to_owned(), YES.to_owned()]).untitled().build();
-    let fields = BTreeMap::from([(NAME.to_owned(), PrimitiveSchemaDefinition::Enum(choice))]);
-    let schema = ElicitationSchema::new(fields).with_required(vec![NAME.to_owned()]);
+    let choice =
+        |options: Vec<String>| PrimitiveSchemaDefinition::Enum(EnumSchema::builder(options).untitled().build());
+    let (fields, required) = match &question.form {
+        Form::Confirm => (vec![(NAME, choice(vec![NO.to_owned(), YES.to_owned()]))], NAME),
+        Form::Words { options } => {
+            let words = StringSchema::new().title("Your answer").max_length(MAX_WORDS_CHARS);
+            let typed = (WORDS, PrimitiveSchemaDefinition::String(words));
+            match options.is_empty() {
+                true => (vec![typed], WORDS),
+                false => {
+                    let options = std::iter::once(OTHER.to_owned()).chain(options.iter().cloned()).collect();
+                    (vec![(NAME, choice(options)), typed], NAME)
+                }
+            }
+        }
+    };
+    let fields = fields.into_iter().map(|(name, field)| (name.to_owned(), field)).collect::<BTreeMap<_, _>>();
+    let schema = ElicitationSchema::new(fields).with_required(vec![required.to_owned()]);
     ElicitRequestParams::FormElicitationParams {
         meta: None,
         message: question.message.clone(),
@@ -143,7 +189,7 @@ mod tests {
 
     fn question() -> Question {
         let (message, otherwise) = ("Do it?".to_owned(), "not done".to_owned());
-        Question { message, otherwise, terms: json!(["a-1"]) }
+        Question { message, otherwise, terms: json!(["a-1"]), form: Form::Confirm }
     }
 
     fn object(value: Value) -> JsonObject {
@@ -195,6 +241,40 @@ mod tests {
                 "{response}: {at_once}"
             );
         }
+    }
+
+    #[test]
+    fn only_what_a_person_chose_or_typed_is_an_answer() {
+        let asked = || Question {
+            terms: json!({ "run": "a-1" }),
+            form: Form::Words { options: vec!["main".into(), "dev".into()] },
+            ..question()
+        };
+        let cases = [
+            ("accept", json!({ "confirm": "dev" }), "yes to {\"run\":\"a-1\",\"text\":\"dev\"}"),
+            ("accept", json!({ "confirm": "dev", "text": " neither\n" }), "\"text\":\"neither\""),
+            ("accept", json!({ "confirm": OTHER, "text": "neither" }), "\"text\":\"neither\""),
+            ("accept", json!({ "confirm": OTHER }), "not answered"),
+            ("accept", json!({ "confirm": OTHER, "text": " " }), "not answered"),
+            ("accept", json!({}), "not answered"),
+            ("decline", json!({ "confirm": "dev" }), "declined"),
+            ("cancel", json!({ "text": "x" }), "not answered"),
+        ];
+        for (action, content, meant) in cases {
+            let response = json!({ "action": action, "content": content });
+            let result = serde_json::from_value(response.clone()).unwrap();
+            let words = in_words(judge(asked(), &result, READING_TIME));
+            assert!(words.contains(meant), "{response}: {words}");
+            let at_once = in_words(judge(asked(), &result, Duration::ZERO));
+            assert!(at_once.contains("not answered"), "a host answers by itself: {at_once}");
+        }
+        let fields = |options: Vec<String>| {
+            let form = form(&Question { form: Form::Words { options }, ..question() });
+            let schema = serde_json::to_value(form).unwrap()["requestedSchema"].clone();
+            (schema["required"].clone(), schema["properties"].as_object().unwrap().keys().cloned().collect::<Vec<_>>())
+        };
+        assert_eq!(fields(vec![]), (json!(["text"]), vec!["text".to_owned()]));
+        assert_eq!(fields(vec!["a".into()]), (json!(["confirm"]), vec!["confirm".to_owned(), "text".to_owned()]));
     }
 
     #[test]

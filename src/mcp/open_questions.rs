@@ -56,11 +56,13 @@ impl OpenQuestions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mcp::call::Form;
 
     #[test]
     fn only_so_many_questions_stay_open() {
         let questions = OpenQuestions::default();
-        let question = Question { message: String::new(), otherwise: String::new(), terms: true.into() };
+        let question =
+            Question { message: String::new(), otherwise: String::new(), terms: true.into(), form: Form::Confirm };
         let ask = || questions.keep("remove", &JsonObject::new(), question.clone()).unwrap();
         let tokens: Vec<String> = (0..=MAX_OPEN).map(|_| ask()).collect();
         assert!(questions.take(&tokens[0], "remove", &JsonObject::new()).is_none());

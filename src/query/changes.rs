@@ -152,7 +152,7 @@ impl Observer {
         }
         let mut known: BTreeMap<Slug, u64> = BTreeMap::new();
         // The system may list them in any order, so their marks are added up.
-        for id in on_disk::workbench_ids(&self.home).unwrap_or_default() {
+        for id in on_disk::ids_with_workbench(&self.home).unwrap_or_default() {
             let mut one = Mark::default();
             one.add_fact(&id);
             let sum = known.entry(id.routine().clone()).or_default();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::view::{RunView, outcome_of};
+use super::view::{RunView, outcome_of, recorded_outcome};
 use super::{listing, wait};
 use crate::agent::output::Summary;
 use crate::archive;
@@ -17,12 +17,12 @@ use crate::process_tree::{Process, ProcessId, Scan, Usage, usage};
 use crate::quote::quote;
 use crate::routine::bounds::Retention;
 use crate::run::context::Context;
+use crate::run::continuation::workbench_name;
 use crate::run::end::EndError;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, JUDGE_LOCK_TIMEOUT, Liveness, look};
 use crate::run::log::Log;
-use crate::run::outcome_file::read_outcome;
 use crate::run::output::{Source, read_summary};
 use crate::run::record::{Manifest, Origin, Outcome};
 use crate::run::recorded_processes::RecordedProcesses;
@@ -127,7 +127,7 @@ pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
     };
     let outcome = match &assessment {
         Some(assessment) => outcome_of(context, assessment).ok().flatten(),
-        None => read_outcome(&workbench, id).ok(),
+        None => recorded_outcome(context, id).ok(),
     };
     let manifest = assessment.as_ref().and_then(|assessment| assessment.manifest.as_ref().ok());
     if run.output.is_none() && !wait::is_over(&run) {
@@ -137,9 +137,10 @@ pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
     let (liveness, liveness_reason) = liveness(&run, assessment.as_ref(), outcome.is_some());
     let processes = assessment.as_ref().map_or(Some(Vec::new()), |one| processes_of(&context.home, one));
     let tail = Log::open(&workbench).and_then(|log| log.tail(SHOWN_LOG_LINES, SHOWN_LOG_BYTES));
-    let archive = archive::read(&context.home, id).ok().flatten();
+    let archived_as = workbench_name(context, id);
+    let archive = archive::read(&context.home, &archived_as).ok().flatten();
     if let Some(recorded) = run.report.as_ref().filter(|report| report.is_cut) {
-        let places = [workbench.report_file(), archive::file(&context.home, id, REPORT_FILE)];
+        let places = [workbench.report_file(), archive::file(&context.home, &archived_as, REPORT_FILE)];
         let whole = places.iter().find_map(|place| read_more(place, recorded));
         run.report = whole.or(run.report.take());
     }
@@ -147,7 +148,7 @@ pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
         archive.is_some() || (wait::is_over(&run) && run.work.iter().any(Work::is_unsaved) && workbench.exists());
     Ok(Inspection {
         archive: archive.as_ref().map(|archive| ArchiveView {
-            path: archive::directory(&context.home, id).display().to_string(),
+            path: archive::directory(&context.home, &archived_as).display().to_string(),
             bytes: archive.bytes,
             repositories: archive.repositories.iter().map(|repository| repository.work.path.clone()).collect(),
             files: archive.file_count(),

@@ -13,13 +13,14 @@ use crate::home::atomic_file::FileError;
 use crate::routine::bounds::BoundsTable;
 use crate::routine::slug::Slug;
 use crate::run::context::Context;
+use crate::run::continuation::is_any_unfinished;
 use crate::run::end::EndError;
 use crate::run::entry::Entry;
 use crate::run::history::{Line, Lines};
 use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, JUDGE_LOCK_TIMEOUT, look};
-use crate::run::on_disk::{ids, workbench_ids};
-use crate::run::outcome_file::read_outcome;
+use crate::run::on_disk::{ids, ids_with_workbench, workbench_ids};
+use crate::run::outcome_file::read_newest_outcome;
 use crate::run::record::{Manifest, Outcome};
 use crate::run::retention::Newest;
 use crate::run::status::Status;
@@ -207,7 +208,7 @@ pub(crate) fn since(context: &Context, since: UnixSeconds) -> Result<BTreeMap<Ru
     let Context { home, config, history, .. } = context;
     // No run takes longer than the ceiling and what ending it takes.
     let earliest = UnixSeconds(since.0.saturating_sub(config.max_runtime_ceiling_secs).saturating_sub(60 * 60));
-    let mut present: BTreeSet<RunId> = workbench_ids(home)?.into_iter().collect();
+    let mut present: BTreeSet<RunId> = ids_with_workbench(home)?.into_iter().collect();
     let unfinished: Vec<RunId> = Entry::list(home)?.iter().map(|entry| entry.id().clone()).collect();
     let mut runs = BTreeMap::new();
     {
@@ -411,8 +412,8 @@ fn newest(home: &Home, routine: &Slug, keep_last: u64) -> HashSet<RunId> {
     let mut newest = Newest::of(keep_last);
     ids.retain(|id| {
         !newest.is_full()
-            && !Entry::of(home, id).exists()
-            && read_outcome(&Workbench::of(home, id), id).is_ok_and(|outcome| newest.takes_status(outcome.status))
+            && !is_any_unfinished(home, id)
+            && read_newest_outcome(home, id).is_ok_and(|outcome| newest.takes_status(outcome.status))
     });
     ids.into_iter().collect()
 }

@@ -91,7 +91,7 @@ impl Survey {
             live,
             pins: Listing::of(self.home.pins(), self.seen.as_ref().map(|seen| &seen.pins), || pin::list(&self.home)),
             workbenches: Listing::of(self.home.workbenches(), self.seen.as_ref().map(|seen| &seen.workbenches), || {
-                Ok(on_disk::workbench_ids(&self.home)?.into_iter().collect())
+                Ok(on_disk::ids_with_workbench(&self.home)?.into_iter().collect())
             }),
             known,
             of_all: (Stamp::of(&self.home.snooze_file()), Stamp::of(&self.home.holds()), MachineMark::now()),

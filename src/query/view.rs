@@ -14,6 +14,7 @@ use crate::home::Home;
 use crate::process_tree::names;
 use crate::routine::bounds::Bounds;
 use crate::run::context::Context;
+use crate::run::continuation::{after, is_continued};
 use crate::run::disagreement::Disagreement;
 use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, Liveness};
@@ -54,6 +55,10 @@ pub struct RunView {
     /// What started it, if nobody asked for it.
     #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
     pub origin: Option<Origin>,
+    /// The run that it goes on from, in the same workbench.
+    pub continues: Option<RunId>,
+    /// The run that goes on from it.
+    pub continued_by: Option<RunId>,
     /// When it was triggered.
     pub triggered_at: UnixSeconds,
     /// When its agent started.
@@ -123,6 +128,7 @@ impl RunView {
             view.triggered_at = manifest.triggered.at;
             view.session_host = manifest.session_host;
             view.origin = unasked(manifest.origin.clone());
+            view.continues.clone_from(&manifest.continues);
         }
         view.job.clone_from(&assessment.placed.job);
         view.started_at = started.as_ref().map(|started| started.at);
@@ -161,7 +167,7 @@ impl RunView {
     pub fn of_finished(context: &Context, id: &RunId, bounds: &Bounds) -> Self {
         let workbench = Workbench::of(&context.home, id);
         let mut view = Self::empty(context, id);
-        match read_outcome(&workbench, id) {
+        match recorded_outcome(context, id) {
             Ok(outcome) => {
                 view.reap_from(Some(outcome.retain_from), None, bounds.retention_secs(outcome.status.retention()));
                 view.set_outcome(&context.home, outcome, true);
@@ -183,7 +189,10 @@ impl RunView {
                 view.keep(error.to_string());
             }
         }
-        if view.pinned && view.kept_because.is_none() {
+        if let Some(next) = &view.continued_by {
+            let reason = format!("the run {next} went on in its workbench");
+            view.keep(reason);
+        } else if view.pinned && view.kept_because.is_none() {
             view.keep("it is pinned".to_owned());
         }
         view
@@ -242,6 +251,8 @@ impl RunView {
             verified: None,
             disagreements: Vec::new(),
             origin: None,
+            continues: None,
+            continued_by: after(&context.home, id).ok().flatten().map(|next| next.run),
             triggered_at: id.stamp(),
             started_at: None,
             finished_at: None,
@@ -282,6 +293,7 @@ impl RunView {
         self.verified = outcome.verified;
         self.disagreements = outcome.disagreements;
         self.origin = unasked(outcome.origin);
+        self.continues = outcome.continues;
         self.triggered_at = outcome.triggered_at;
         self.started_at = outcome.started_at;
         self.finished_at = Some(outcome.finished_at);
@@ -292,6 +304,19 @@ impl RunView {
         self.report = outcome.report;
         self.resume_command = outcome.resume_command;
     }
+}
+
+/// Returns the outcome of a finished run. Once another went on in its workbench, that run's agent may have changed what lies there.
+///
+/// # Errors
+/// There is none, it is damaged, or newer than this program.
+pub(super) fn recorded_outcome(context: &Context, id: &RunId) -> Result<Outcome, RecordError> {
+    if is_continued(&context.home, id)
+        && let Some(past) = context.history.find(&context.home, id)?
+    {
+        return Ok(past.outcome);
+    }
+    read_outcome(&Workbench::of(&context.home, id), id)
 }
 
 /// Returns the outcome of a run whose entry is still there, which the next judge removes.

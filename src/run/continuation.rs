@@ -97,6 +97,12 @@ pub(super) fn linked_workbench(home: &Home, run: &RunId) -> Option<RunId> {
     (target.routine() == run.routine() && target < *run).then_some(target)
 }
 
+/// Returns the name of the workbench that a run has or had, which is also that of what was archived of it.
+pub(crate) fn workbench_name(context: &Context, run: &RunId) -> RunId {
+    let past = || context.history.find(&context.home, run).ok().flatten();
+    linked_workbench(&context.home, run).or_else(|| past()?.outcome.workbench).unwrap_or_else(|| run.clone())
+}
+
 /// Whether another run continues this one. A record that cannot be looked at counts as there.
 pub(crate) fn is_continued(home: &Home, run: &RunId) -> bool {
     match file(home, run).symlink_metadata() {

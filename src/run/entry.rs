@@ -9,6 +9,7 @@ use super::record::{
     self, AgentExit, EndRequest, Environment, Gone, Manifest, ProcessesRecord, RecordError, Started, SubmittedJob,
     SupervisorRecord,
 };
+use crate::agent::question_hook::PersonsAnswer;
 use crate::engine::slurm::Job;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::names::{self, Kind};
@@ -204,6 +205,14 @@ impl Entry {
     /// The record is missing, unreadable or damaged.
     pub(crate) fn check_environment(&self) -> Result<Environment, FileError> {
         atomic_file::read_json(&self.file("check_env.json"))
+    }
+
+    /// Keeps the answer to what its agent asked with a tool of its own.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn set_answer(&self, answer: &PersonsAnswer) -> Result<(), FileError> {
+        atomic_file::replace_json_unsynced(&self.file(ANSWER), answer)
     }
 
     /// Reads why somebody wants the run ended; `None` while nobody does.

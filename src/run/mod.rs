@@ -15,6 +15,7 @@ pub(crate) mod checks;
 pub mod claim;
 pub mod context;
 pub mod continuation;
+pub mod continue_run;
 pub(crate) mod delete;
 pub mod disagreement;
 pub(crate) mod end;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::continuation;
 use super::entry::Entry;
 use super::id::{RunId, parts};
 use crate::clock::UnixSeconds;
@@ -13,14 +14,27 @@ use crate::routine::slug::Slug;
 /// Lists the runs that are not reaped, newest first. Workbenches are listed before entries: the other order shows fresh runs as
 /// lost.
 pub fn ids(home: &Home) -> Result<Vec<RunId>, FileError> {
-    let mut ids = workbench_ids(home)?;
+    let mut ids = ids_with_workbench(home)?;
     ids.extend(Entry::list(home)?.iter().map(|entry| entry.id().clone()));
     ids.sort_unstable_by(|a, b| b.cmp(a));
     ids.dedup();
     Ok(ids)
 }
 
-/// Lists the runs that have workbenches, in no order. Files, symlinks and other names are skipped (rule 1).
+/// Lists the runs whose workbench is there, in no order: those that one was made for, and those that went on in one.
+pub fn ids_with_workbench(home: &Home) -> Result<Vec<RunId>, FileError> {
+    let mut ids = workbench_ids(home)?;
+    let continuations = continuation::list(home)?;
+    if !continuations.is_empty() {
+        let there: HashSet<&RunId> = ids.iter().collect();
+        let there = continuations.into_values().filter(|one| there.contains(&one.workbench));
+        let continued: Vec<RunId> = there.map(|one| one.run).collect();
+        ids.extend(continued);
+    }
+    Ok(ids)
+}
+
+/// Lists the workbenches by their names, in no order. Files, symlinks and other names are skipped (rule 1).
 pub fn workbench_ids(home: &Home) -> Result<Vec<RunId>, FileError> {
     let mut ids = Vec::new();
     // The runs of a routine share its name.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::PathBuf;
 
 use super::entry::Entry;
 use super::id::RunId;
@@ -31,7 +32,7 @@ pub fn pin(home: &Home, run: &RunId) -> Result<(), PinError> {
     if !there() {
         return Err(PinError::NotFound(run.clone()));
     }
-    let path = home.pins().join(run.to_string());
+    let path = file(home, run);
     if !is_pinned(home, run) {
         atomic_file::write(&path, format!("pinned at {}\n", UnixSeconds::now()).as_bytes())?;
     }
@@ -48,7 +49,7 @@ pub fn pin(home: &Home, run: &RunId) -> Result<(), PinError> {
 /// # Errors
 /// The system refuses.
 pub fn unpin(home: &Home, run: &RunId) -> Result<(), FileError> {
-    let path = home.pins().join(run.to_string());
+    let path = file(home, run);
     match std::fs::remove_file(&path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(FileError::io("remove", &path, source)),
         _ => Ok(()),
@@ -57,13 +58,18 @@ pub fn unpin(home: &Home, run: &RunId) -> Result<(), FileError> {
 
 /// Whether a run is pinned. A pin that cannot be looked at counts as there.
 pub fn is_pinned(home: &Home, run: &RunId) -> bool {
-    match home.pins().join(run.to_string()).symlink_metadata() {
+    match file(home, run).symlink_metadata() {
         Ok(_) => true,
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }
 
-/// Lists the pinned runs. Any file with the name of a run pins it: a person may make one by hand.
+/// A pin keeps the workbench, so all runs in it share one.
+fn file(home: &Home, run: &RunId) -> PathBuf {
+    home.pins().join(Workbench::name_of(home, run).to_string())
+}
+
+/// Lists the pinned workbenches by the runs that they were made for. Any file with the name of a run pins it: a person may make one by hand.
 ///
 /// # Errors
 /// The folder is there and cannot be listed: then nothing may be removed.

@@ -1,5 +1,6 @@
 //! The prompt of one run: what is said about the run, what the routine asks for, and data from elsewhere.
 
+mod going_on;
 mod preamble;
 
 use jiff::tz::TimeZone;
@@ -54,7 +55,7 @@ pub(crate) fn compose(
     prompt: &str,
     agent: &Agent,
     choice: &Choice,
-    Occasion { origin, text, .. }: &Occasion,
+    Occasion { origin, text, continues }: &Occasion,
 ) -> Result<Composed, FileError> {
     if !agent.definition.preamble {
         return Ok(Composed { text: prompt.to_owned(), asks_for_report: false, precheck_slot: None });
@@ -63,12 +64,25 @@ pub(crate) fn compose(
     let facts = Facts {
         title: &definition.title,
         origin,
+        continues: continues.as_ref().map(|before| before.last_started()),
         now: UnixSeconds::now(),
         zone: &zone,
         max_runtime_secs: Bounds::decide(RoutineState::Present(definition), &context.config).max_runtime_secs,
         is_read_only: choice.permissions() == Some(Permissions::ReadOnly),
     };
     let template = Template::read(&context.home)?;
+    if let Some(before) = continues {
+        let text = text.as_deref().unwrap_or_default();
+        let asks_for_report = template.as_ref().is_some_and(|template| template.asks_for_report(&facts));
+        let text = if before.session_of(agent).is_some() {
+            going_on::in_session(before, text, template, &facts)
+        } else {
+            let preamble = template.map(|template| template.fill(&facts));
+            let room_bytes = room_bytes(&context.home, slug, agent, choice);
+            going_on::in_new_session(&context.home, before, text, preamble.as_deref(), prompt, room_bytes)
+        };
+        return Ok(Composed { text, asks_for_report, precheck_slot: None });
+    }
     let mut data = Vec::new();
     if let Origin::Retry { of, .. } | Origin::Reset { of, .. } = origin
         && let Some(past) = context.history.find(&context.home, of)?
@@ -228,29 +242,40 @@ fn join(preamble: Option<&str>, prompt: &str, frames: Vec<String>) -> String {
 /// How long the text of a trigger may be.
 pub(crate) const MAX_TEXT_BYTES: usize = 64 * 1024;
 
+fn refuse_text(value: &str, rule: String) -> Result<(), InvalidField> {
+    Err(InvalidField::new("text", value, rule))
+}
+
 /// Checks what a trigger says about its run.
 ///
 /// # Errors
 /// It is blank, too long or holds a NUL, or the agent takes no such text.
 pub(crate) fn check_text(text: &str, agent: &Agent) -> Result<(), InvalidField> {
-    let refuse = |value: &str, rule: String| Err(InvalidField::new("text", value, rule));
     if !agent.definition.preamble {
         let rule = format!(
             "the prompt of the agent '{}' may be a script, and this would be appended to it; if it is prose, a person can set \
              preamble = true in the agent's file",
             agent.name
         );
-        return refuse("refused", rule);
+        return refuse_text("refused", rule);
     }
+    check_words(text)
+}
+
+/// Checks what somebody says to a run.
+///
+/// # Errors
+/// It is blank, too long or holds a NUL.
+pub(crate) fn check_words(text: &str) -> Result<(), InvalidField> {
     if text.trim().is_empty() {
-        return refuse("empty", "say what this run is about, or leave it out".to_owned());
+        return refuse_text("empty", "say what this run is about, or what the answer is".to_owned());
     }
     if text.len() > MAX_TEXT_BYTES {
         let rule = format!("at most {MAX_TEXT_BYTES} bytes are allowed; put the rest into a file and name it");
-        return refuse("too long", rule);
+        return refuse_text("too long", rule);
     }
     if text.contains('\0') {
-        return refuse("a text with a NUL character", "remove that character".to_owned());
+        return refuse_text("a text with a NUL character", "remove that character".to_owned());
     }
     Ok(())
 }

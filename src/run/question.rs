@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::workbench::Workbench;
-use crate::agent::output::{FinalEvent, Needs, Summary, one_line, plain};
+use crate::agent::output::{AskedQuestion, FinalEvent, Needs, Summary, one_line, plain};
 use crate::home::atomic_file;
 
 /// The file at the top of a workbench.
@@ -52,6 +52,10 @@ impl Question {
             let kept = &text[..text.floor_char_boundary(MAX_TEXT_BYTES)];
             Self { kind: QuestionKind::Decision, text: kept.to_owned(), options: options_in(kept) }
         })
+    }
+
+    fn of_tool(asked: AskedQuestion) -> Self {
+        Self { kind: QuestionKind::Decision, text: asked.text, options: asked.options }
     }
 
     /// Says that an agent is not logged in, in its own words if it had any.
@@ -141,7 +145,8 @@ pub(crate) fn question_of(workbench: &Workbench, agent: &str, summary: Option<&S
     let lacks_login =
         |summary: &&Summary| summary.needs == Some(Needs::Login) && summary.ended != Some(FinalEvent::Succeeded);
     let login = summary.filter(lacks_login).map(|summary| Question::login(agent, summary.last_words.as_deref()));
-    read_question(workbench).or(login)
+    let asked = summary.and_then(|summary| summary.question.clone()).map(Question::of_tool);
+    asked.or_else(|| read_question(workbench)).or(login)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::budget::{CostNotReported, OverBudget, check_cost_is_reported, over_bu
 use super::checks::{precheck, verify};
 use super::claim::{Claim, ClaimError, Wanted, claim};
 use super::context::{Context, ProgramGone};
+use super::continuation::predecessor::NotContinuable;
 use super::continuation::take_over::take_over;
 use super::entry::Entry;
 use super::environment::{NotAccepted, check_accepted, compose, missing};
@@ -20,10 +21,11 @@ use super::launch::{self, LaunchError};
 use super::liveness::{Liveness, look};
 use super::log;
 use super::options::choose_options;
-use super::prompt::{Composed, Occasion, check_text, compose as compose_prompt};
+use super::prompt::{Composed, Occasion, check_text, check_words, compose as compose_prompt};
 use super::record::{Environment, Machine, Manifest, Origin, RECORD_VERSION};
 use super::workbench::Workbench;
 use crate::agent::output::OutputFormat;
+use crate::agent::question_hook::PersonsAnswer;
 use crate::agent::{
     Agent, AgentCommand, AgentError, AgentName, Choice, CommandError, OptionError, Placeholders, Registry,
 };
@@ -92,6 +94,9 @@ pub enum TriggerError {
     /// The routine's options do not fit its agent, this home or this machine.
     #[error("the routine '{slug}' cannot run: {source}")]
     Options { slug: Slug, source: OptionError },
+    /// The run that it was to go on from cannot be continued.
+    #[error(transparent)]
+    NotContinuable(#[from] NotContinuable),
     /// What was said about the run is refused.
     #[error(transparent)]
     Text(#[from] InvalidField),
@@ -146,7 +151,7 @@ pub enum TriggerError {
 }
 
 /// How long a trigger takes at most, less what its own answer needs: it is to come within 5 s.
-const TRIGGER_TIMEOUT: Duration = Duration::from_millis(4_700);
+pub(super) const TRIGGER_TIMEOUT: Duration = Duration::from_millis(4_700);
 
 /// How much of a trigger's time its launch needs: one that runs out of time leaves a run that failed.
 const LEAST_LAUNCH: Duration = Duration::from_millis(500);
@@ -223,8 +228,10 @@ impl Plan {
             TriggerError::EmptyPrompt { slug: slug.clone(), path, is_certain }
         })?;
         let agent = agent_of(context, &routine).map_err(|source| TriggerError::Agent { slug: slug.clone(), source })?;
-        if let Some(text) = &occasion.text {
-            check_text(text, &agent)?;
+        match (&occasion.text, &occasion.continues) {
+            (Some(text), None) => check_text(text, &agent)?,
+            (Some(text), Some(_)) => check_words(text)?,
+            (None, _) => {}
         }
         check_cost_is_reported(context, slug, &routine.definition, &agent)
             .map_err(|source| TriggerError::CostNotReported { slug: slug.clone(), source })?;
@@ -344,9 +351,19 @@ impl Plan {
         Ok(claim(context, &wanted, manifest_of)?)
     }
 
+    /// Puts what was answered where the agent finds it that reads no prompt, or whose own tool asked.
+    fn pass_on_answer(&self, entry: &Entry, workbench: &Workbench) -> Result<(), FileError> {
+        let Occasion { text: Some(text), continues: Some(before), .. } = &self.occasion else { return Ok(()) };
+        if let Some(asked) = before.asked_by_tool() {
+            entry.set_answer(&PersonsAnswer { input: asked.input.clone(), text: text.clone() })?;
+        }
+        atomic_file::write_in_place(&workbench.answer_file(), text.as_bytes()).map(drop)
+    }
+
     /// Returns the command of a run in a workbench; one that is continued was set up.
     fn command(&self, id: &RunId, workbench: &Workbench) -> Result<AgentCommand, CommandError> {
-        let command = command(id, workbench, &self.composed.text, &self.agent, &self.choice)?;
+        let session = self.occasion.continues.as_ref().and_then(|before| before.session_of(&self.agent));
+        let command = command(id, workbench, &self.composed.text, session, &self.agent, &self.choice)?;
         let setup = if self.occasion.continues.is_some() { Vec::new() } else { command.setup.clone() };
         Ok(AgentCommand { setup, ..command })
     }
@@ -363,7 +380,10 @@ impl Plan {
             Some(predecessor) => take_over(&context.home, &workbench, predecessor),
             None => workbench.make(),
         };
-        if let Err(error) = made.and_then(|()| fill(&workbench, &self.composed.text, self.agent.definition.output)) {
+        let filled = made
+            .and_then(|()| fill(&workbench, &self.composed.text, self.agent.definition.output))
+            .and_then(|()| self.pass_on_answer(&claim.entry, &workbench));
+        if let Err(error) = filled {
             return Err(launch::fail(context, claim, error.to_string(), deadline).into());
         }
         launch::launch(context, claim, deadline)?;
@@ -397,7 +417,7 @@ fn check_composed(
     let environment = compose(&context.home, agent, definition, choice)?;
     let id = RunId::new(slug.clone(), UnixSeconds::now());
     let workbench = Workbench::named(&context.home, &id);
-    let command = command(&id, &workbench, &composed.text, agent, choice).map_err(ClaimError::from)?;
+    let command = command(&id, &workbench, &composed.text, None, agent, choice).map_err(ClaimError::from)?;
     let checked = argument_space::check(&environment, &command);
     checked.map_err(|source| TriggerError::TooLong { slug: slug.clone(), source })?;
     Ok(environment)
@@ -407,6 +427,7 @@ fn command(
     id: &RunId,
     workbench: &Workbench,
     prompt: &str,
+    session_id: Option<&str>,
     agent: &Agent,
     choice: &Choice,
 ) -> Result<AgentCommand, CommandError> {
@@ -416,7 +437,7 @@ fn command(
         workbench: workbench.directory(),
         run: &id.to_string(),
         uuid: &random_uuid(),
-        session_id: None,
+        session_id,
     };
     AgentCommand::build(agent, choice, values)
 }

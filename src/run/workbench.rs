@@ -81,6 +81,11 @@ impl Workbench {
         self.files.join(QUESTION_FILE)
     }
 
+    /// Returns the file with what was answered, for an agent that reads no prompt.
+    pub(crate) fn answer_file(&self) -> PathBuf {
+        self.files.join("answer.md")
+    }
+
     /// Returns the file in which the agent reports.
     pub(crate) fn report_file(&self) -> PathBuf {
         self.files.join(REPORT_FILE)
@@ -117,13 +122,14 @@ impl Workbench {
     }
 
     /// Returns all files that belong to one run, but for its outcome.
-    pub(crate) fn own_files(&self) -> [PathBuf; 7] {
+    pub(crate) fn own_files(&self) -> [PathBuf; 8] {
         [
             self.log(),
             self.stderr_log(),
             self.format_file(),
             self.sizes_file(),
             self.prompt_file(),
+            self.answer_file(),
             self.question_file(),
             self.report_file(),
         ]

@@ -261,6 +261,7 @@ impl<'a> Prepared<'a> {
             .env(COOKIE_VARIABLE, self.manifest.cookie.to_string())
             .env(crate::env_vars::HOME, self.home.root())
             .env(RUN_VARIABLE, self.manifest.id.to_string())
+            .envs(std::env::current_exe().ok().map(|program| (crate::env_vars::PROGRAM, program)))
             // Its own interpreter and all that it starts are found where it was found.
             .envs(self.found.on.as_ref().map(|(_, path)| (PATH, path)))
             .current_dir(&self.directory)

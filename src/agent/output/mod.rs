@@ -26,6 +26,7 @@ pub use format::OutputFormat;
 pub(crate) use format::is_usage_of_whole_session;
 pub(crate) use lines::MAX_LINE_BYTES;
 pub(crate) use plain::{one_line, plain};
+pub use question::AskedQuestion;
 pub(crate) use reader::Reader;
 pub(crate) use screen::grouped;
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::run::context::Context;
 use crate::run::disagreement::Disagreement;
 use crate::run::history::{Line, Lines};
 use crate::run::id::RunId;
-use crate::run::on_disk::workbench_ids;
+use crate::run::on_disk::ids_with_workbench;
 use crate::run::pin;
 use crate::run::record::Outcome;
 use crate::run::retention::{Newest, finish, reap_at};
@@ -210,7 +210,7 @@ impl OnDisk {
             Err(error) if !error.is_not_found() => return Err(error),
             _ => {}
         }
-        let workbenches = workbench_ids(home)?.into_iter().collect();
+        let workbenches = ids_with_workbench(home)?.into_iter().collect();
         Ok(Self { workbenches, pins: pin::list(home)?, archives })
     }
 }

@@ -122,7 +122,9 @@ impl Calls {
         let wait = wait.transpose().map_err(|_| Refusal::too_many_waits())?;
         let agreed = agreement.and_then(|token| self.questions.take(token, name, &arguments));
         let agreed = agreed.filter(|Asked { at, .. }| at.elapsed() <= AGREEMENT_TIMEOUT);
-        let call = Call::new(Arc::clone(&self.served)).with_agreement(agreed.map(|asked| asked.question.terms));
+        // The token that it came with is a person's: a webhook's reaches one path alone, which asks nothing.
+        let call =
+            Call::new(Arc::clone(&self.served)).by_a_person().with_agreement(agreed.map(|asked| asked.question.terms));
         let bell = call.bell.clone();
         let _call_off = CallOff(bell.clone());
         let (app, tools, asked_for) = (Arc::clone(app), Arc::clone(&self.tools), arguments.clone());
@@ -205,6 +207,7 @@ pub(super) fn arguments(headers: &HeaderMap, body: &[u8]) -> Result<JsonObject, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mcp::call::Form;
     use crate::mcp::tool::Hints;
     use axum::http::{HeaderValue, StatusCode};
     use serde_json::json;
@@ -257,6 +260,7 @@ mod tests {
                 message: format!("Remove {}?", of.clone().unwrap_or_default()),
                 otherwise: "not done".to_owned(),
                 terms: json!({ "removes": of }),
+                form: Form::Confirm,
             })),
         };
         let panic = |_: &App, _: Which| -> anyhow::Result<Value> { panic!("oh") };

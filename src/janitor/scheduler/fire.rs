@@ -21,6 +21,7 @@ use crate::routine::slug::Slug;
 use crate::routine::store::{self, StoreError};
 use crate::run::claim::{Claim, ClaimError};
 use crate::run::context::Context;
+use crate::run::continuation::predecessor::{NotContinuable, Predecessor};
 use crate::run::end::{Ended, Order, end_run};
 use crate::run::entry::Entry;
 use crate::run::history::{self, Missed, WhyMissed};
@@ -106,8 +107,11 @@ impl<'a> Case<'a> {
         let due = waiting.as_ref().map(|waiting| waiting.fire.clone());
         let origin = due.as_ref().map(|fire| origin(home, slug, fire)).transpose()?;
         let text = waiting.and_then(|waiting| waiting.text);
-        let occasion = origin.clone().map(|origin| Occasion { origin, text, continues: None });
-        let mut plan = occasion.map(|occasion| Plan::read(context, slug, occasion, Instant::now()));
+        let plan_of = |origin: Origin| {
+            let continues = continued_by(context, &origin)?.map(Box::new);
+            Plan::read(context, slug, Occasion { origin, text, continues }, Instant::now())
+        };
+        let mut plan = origin.clone().map(plan_of);
         let lock = match FileLock::acquire(&home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT) {
             // Most likely another process that deals with the same.
             Err(error) if error.is_held() => return Ok(Dealt::Outdated),
@@ -175,6 +179,14 @@ impl<'a> Case<'a> {
     }
 }
 
+/// Returns the run that an attempt goes on from, if its run continues another.
+fn continued_by(context: &Context, origin: &Origin) -> Result<Option<Predecessor>, TriggerError> {
+    match origin {
+        Origin::Retry { of, .. } | Origin::Reset { of, .. } => Ok(Predecessor::of_attempt(context, of)?),
+        Origin::Call | Origin::Schedule { .. } => Ok(None),
+    }
+}
+
 fn circumstances(
     home: &Home,
     slug: &Slug,
@@ -228,6 +240,10 @@ fn is_permanent(error: &TriggerError) -> bool {
         }
         TriggerError::Placement { source, .. } => {
             matches!(source, PlacementError::Resources(_) | PlacementError::Terminal)
+        }
+        // Somebody may leave its workbench, and its last run is about to be over.
+        TriggerError::NotContinuable(error) => {
+            !matches!(error, NotContinuable::InUse { .. } | NotContinuable::Unfinished(_) | NotContinuable::File(_))
         }
         TriggerError::Routine(_)
         | TriggerError::Disabled { .. }

@@ -2,7 +2,9 @@
 
 #![allow(missing_docs, reason = "a field without a comment is what its name says")]
 
-use super::{after, is_any_unfinished};
+use super::{after, is_any_unfinished, runs_of};
+use crate::agent::output::AskedQuestion;
+use crate::agent::{Agent, is_session_id};
 use crate::home::atomic_file::FileError;
 use crate::process_tree::visitors;
 use crate::run::context::Context;
@@ -17,6 +19,8 @@ use crate::run::status::Status;
 pub struct Predecessor {
     /// As it is in the history.
     pub outcome: Outcome,
+    /// The newest one before it whose agent started, where its own did not: what that said still holds.
+    pub started: Option<Outcome>,
 }
 
 /// A run cannot be continued.
@@ -57,6 +61,46 @@ pub enum NotContinuable {
 }
 
 impl Predecessor {
+    /// Returns the run that there is something to go on from.
+    pub(crate) fn last_started(&self) -> &Outcome {
+        self.started.as_ref().unwrap_or(&self.outcome)
+    }
+
+    /// Returns the session that an agent can go on with; `None` if it was another's, or the agent cannot.
+    pub(crate) fn session_of(&self, agent: &Agent) -> Option<&str> {
+        let before = self.last_started();
+        let is_its_own = before.agent == agent.name.to_string() && agent.definition.can_continue();
+        let session = before.output.as_ref().filter(|_| is_its_own)?.session_id.as_deref()?;
+        is_session_id(session).then_some(session)
+    }
+
+    /// Returns what its agent asked with a tool of its own, which takes the answer as its result.
+    pub(crate) fn asked_by_tool(&self) -> Option<&AskedQuestion> {
+        let before = self.last_started();
+        let asked = before.output.as_ref().filter(|_| before.status == Status::Asked)?.question.as_ref()?;
+        (!asked.input.is_null()).then_some(asked)
+    }
+
+    /// Whether its agent goes on by itself once its tool has the answer.
+    pub(crate) fn awaits_tool_result(&self) -> bool {
+        self.asked_by_tool().is_some()
+    }
+
+    /// Finds what another attempt of a run goes on from: the newest run of its workbench, if it continued one itself; else each attempt
+    /// begins with nothing.
+    ///
+    /// # Errors
+    /// That run cannot be continued.
+    pub(crate) fn of_attempt(context: &Context, first: &RunId) -> Result<Option<Self>, NotContinuable> {
+        let Some(past) = context.history.find(&context.home, first)? else { return Ok(None) };
+        if past.outcome.continues.is_none() {
+            return Ok(None);
+        }
+        let runs = runs_of(&context.home, past.outcome.workbench_name());
+        let runs = runs.map_err(|cause| NotContinuable::Unknown { run: first.clone(), cause })?;
+        Self::find(context, runs.last().unwrap_or(first)).map(Some)
+    }
+
     /// Finds a run that can be continued.
     ///
     /// # Errors
@@ -68,7 +112,9 @@ impl Predecessor {
             return Err(NotContinuable::Unfinished(run.clone()));
         }
         let past = context.history.find(home, run)?.ok_or_else(|| NotContinuable::NotFound(run.clone()))?;
-        let predecessor = Self { outcome: past.outcome };
+        let outcome = past.outcome;
+        let started = if outcome.started_at.is_none() { last_started_before(context, &outcome)? } else { None };
+        let predecessor = Self { outcome, started };
         if let Some(next) = after(home, run).map_err(unknown)?.filter(|next| was_claimed(context, &next.run)) {
             return Err(NotContinuable::Continued { run: run.clone(), next: next.run });
         }
@@ -76,7 +122,7 @@ impl Predecessor {
         if !workbench.exists() {
             return Err(NotContinuable::Reaped(run.clone()));
         }
-        if predecessor.outcome.started_at.is_none() {
+        if predecessor.last_started().started_at.is_none() {
             let status = predecessor.outcome.status;
             return Err(NotContinuable::NeverStarted { run: run.clone(), status });
         }
@@ -92,6 +138,19 @@ impl Predecessor {
         }
         Ok(predecessor)
     }
+}
+
+/// Finds the newest of the runs that a run continues whose agent started.
+fn last_started_before(context: &Context, outcome: &Outcome) -> Result<Option<Outcome>, FileError> {
+    let mut before = outcome.continues.clone().filter(|before| *before < outcome.id);
+    while let Some(run) = before {
+        let Some(past) = context.history.find(&context.home, &run)? else { return Ok(None) };
+        if past.outcome.started_at.is_some() {
+            return Ok(Some(past.outcome));
+        }
+        before = past.outcome.continues.filter(|before| *before < run);
+    }
+    Ok(None)
 }
 
 /// Whether a run that was to continue another came to be: a process may have died before that.

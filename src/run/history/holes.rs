@@ -13,7 +13,7 @@ use crate::home::config::Config;
 use crate::run::context::Context;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
-use crate::run::on_disk::workbench_ids;
+use crate::run::on_disk::ids_with_workbench;
 use crate::run::outcome_file::read_outcome;
 use crate::run::record::Outcome;
 use crate::run::workbench::Workbench;
@@ -22,8 +22,8 @@ use crate::run::workbench::Workbench;
 #[derive(Debug, thiserror::Error)]
 #[error("cannot add missing lines to the history: {source}")]
 pub struct Incomplete {
-    /// Those that are known to have none: only their workbenches are left of them.
-    pub runs: HashSet<RunId>,
+    /// The workbenches of those that are known to have none: nothing else is left of them.
+    pub workbenches: HashSet<RunId>,
     source: UpdateError,
 }
 
@@ -37,10 +37,10 @@ pub fn complete(context: &Context) -> Result<(), Incomplete> {
     if history.is_complete.load(Ordering::Relaxed) {
         return Ok(());
     }
-    let holes = find(context).map_err(|error| Incomplete { runs: HashSet::new(), source: error.into() })?;
+    let holes = find(context).map_err(|error| Incomplete { workbenches: HashSet::new(), source: error.into() })?;
     for (at, outcome) in holes.iter().enumerate() {
         append(home, config, outcome, Known::New).map_err(|source| Incomplete {
-            runs: holes[at..].iter().map(|outcome| outcome.id.clone()).collect(),
+            workbenches: holes[at..].iter().map(|outcome| outcome.workbench_name().clone()).collect(),
             source,
         })?;
     }
@@ -55,7 +55,7 @@ pub fn complete(context: &Context) -> Result<(), Incomplete> {
 /// loses its entry after it has got its line.
 fn find(context: &Context) -> Result<Vec<Outcome>, FileError> {
     let home = &context.home;
-    let mut suspects: HashSet<RunId> = workbench_ids(home)?.into_iter().collect();
+    let mut suspects: HashSet<RunId> = ids_with_workbench(home)?.into_iter().collect();
     for entry in Entry::list(home)? {
         suspects.remove(entry.id());
     }

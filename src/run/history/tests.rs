@@ -291,10 +291,10 @@ fn what_cannot_be_completed_is_reported_and_tried_again() {
     it.finish(&run);
     let lock = it.context.home.history_lock();
     std::fs::create_dir_all(&lock).unwrap();
-    assert_eq!(complete(&it.context).unwrap_err().runs, [run.parse().unwrap()].into());
+    assert_eq!(complete(&it.context).unwrap_err().workbenches, [run.parse().unwrap()].into());
     std::fs::remove_dir(&lock).unwrap();
     std::fs::create_dir(it.context.home.history_file()).unwrap();
-    assert_eq!(complete(&it.context).unwrap_err().runs, [].into(), "nothing is known of what cannot be read");
+    assert_eq!(complete(&it.context).unwrap_err().workbenches, [].into(), "nothing is known of what cannot be read");
     std::fs::remove_dir(it.context.home.history_file()).unwrap();
     complete(&it.context).unwrap();
     assert_eq!(it.runs(), [run]);

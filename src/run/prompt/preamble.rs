@@ -6,10 +6,13 @@ use jiff::tz::TimeZone;
 use crate::clock::{HumanDuration, UnixSeconds};
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
-use crate::run::record::Origin;
+use crate::run::question::QuestionKind;
+use crate::run::record::{Origin, Outcome};
 use crate::run::report::REPORT_FILE;
 
 const BUILT_IN: &str = include_str!("preamble.md");
+/// The same for an agent that has read it before.
+const GOING_ON: &str = include_str!("going_on.md");
 
 /// The place of how the agent reports.
 const REPORT_PLACE: &str = "{report}";
@@ -50,6 +53,11 @@ impl Template {
         Ok((!text.trim().is_empty()).then_some(Self(text)))
     }
 
+    /// Returns the text before an answer, for an agent that remembers the rest.
+    pub(super) fn going_on() -> Self {
+        Self(GOING_ON.to_owned())
+    }
+
     /// Whether it asks for a file with a report, which not every agent may write.
     pub(super) fn asks_for_report(&self, facts: &Facts<'_>) -> bool {
         !facts.is_read_only && (self.0.contains(REPORT_FILE) || self.0.contains(REPORT_PLACE))
@@ -84,6 +92,8 @@ impl Template {
 pub(super) struct Facts<'a> {
     pub(super) title: &'a str,
     pub(super) origin: &'a Origin,
+    /// The run that it goes on from.
+    pub(super) continues: Option<&'a Outcome>,
     pub(super) now: UnixSeconds,
     pub(super) zone: &'a TimeZone,
     pub(super) max_runtime_secs: u64,
@@ -116,6 +126,14 @@ impl Facts<'_> {
 
     /// Says why the run was started, as what follows "because".
     fn why(&self) -> String {
+        if let Some(before) = self.continues {
+            let run = &before.id;
+            return match before.question.as_ref().map(|question| question.kind) {
+                Some(QuestionKind::Decision) => format!("the question with which the run {run} ended was answered"),
+                Some(QuestionKind::Login) => format!("the login that the run {run} lacked was seen to"),
+                None => format!("somebody wants the run {run} to go on"),
+            };
+        }
         match self.origin {
             Origin::Call => "it was triggered directly, not by its schedule".to_owned(),
             Origin::Schedule { occurrence } => self.scheduled(*occurrence),
@@ -142,7 +160,15 @@ mod tests {
     const NOON: UnixSeconds = UnixSeconds(1_795_867_200);
 
     fn facts<'a>(origin: &'a Origin, zone: &'a TimeZone) -> Facts<'a> {
-        Facts { title: "Triage {why}", origin, now: NOON, zone, max_runtime_secs: 5400, is_read_only: false }
+        Facts {
+            title: "Triage {why}",
+            origin,
+            continues: None,
+            now: NOON,
+            zone,
+            max_runtime_secs: 5400,
+            is_read_only: false,
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::page;
 use crate::agent::Registry;
 use crate::clock::UnixSeconds;
-use crate::mcp::call::{Call, Question, Reply};
+use crate::mcp::call::{Call, Form, Question, Reply};
 use crate::mcp::tool::{Hints, Tool};
 use crate::options::Options;
 use crate::query::listing as runs;
@@ -199,6 +199,7 @@ fn delete_routine(app: &App, arguments: DeleteRoutine, call: &Call) -> anyhow::R
             Ok(Reply::Ask(Question {
                 message: format!("End these runs, and delete their routine '{slug}'? {runs}"),
                 terms: serde_json::to_value(terms)?,
+                form: Form::Confirm,
                 otherwise: format!(
                     "{}; wait for them, or ask the person and call again with confirm = true to end them",
                     DeleteError::Unfinished { slug, unfinished }

@@ -1,0 +1,129 @@
+//! `answer`: answers the question of a run, or gives one that is over more to do.
+
+use std::io::Write;
+use std::time::Instant;
+
+use anyhow::bail;
+
+use super::app::{self, Format, print_json};
+use super::completion;
+use super::editor::{Drafts, Refusal};
+use crate::env_vars;
+use crate::mcp::tools::questions::Continued;
+use crate::query::listing;
+use crate::query::question_view::QuestionView;
+use crate::query::view::RunView;
+use crate::run::context::Context;
+use crate::run::continue_run::{Request, continue_run, dismiss};
+use crate::run::id::RunId;
+use crate::run::options::calling_run;
+use crate::run::question::QuestionKind;
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The run, as in `moadim-mcp questions`; or any that is over
+    #[arg(add = completion::asking_runs())]
+    run: RunId,
+    /// The answer, or what it should do; without it, $EDITOR opens
+    #[arg(conflicts_with = "dismiss")]
+    text: Option<String>,
+    /// Close the question, so that nothing follows
+    #[arg(long)]
+    dismiss: bool,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// Who answers.
+const BY: &str = "moadim-mcp answer";
+
+pub(super) fn answer(arguments: Arguments) -> anyhow::Result<()> {
+    let Arguments { run, text, dismiss: dismisses, format } = arguments;
+    if let Some(calling) = std::env::var_os(env_vars::RUN) {
+        bail!(
+            "only a person answers, and this is the run {}; ask your own question in question.md instead",
+            calling.display()
+        );
+    }
+    let context = app::open()?.with_login_shell().context()?;
+    if let Some(caller) = calling_run(&context)? {
+        bail!("only a person answers: {caller}");
+    }
+    if dismisses {
+        dismiss(&context, &run, BY)?;
+        let view = listing::find(&context, &run)?;
+        if format.json {
+            return print_json(&Continued { run: view });
+        }
+        return Ok(writeln!(anstream::stdout(), "dismissed: {run}")?);
+    }
+    let text = match text {
+        Some(text) => text,
+        None => written(&context, &run)?,
+    };
+    let next = continue_run(&context, Request { run, text, by: BY.to_owned(), asked: Instant::now() })?;
+    if !format.json {
+        writeln!(anstream::stdout(), "{next}")?;
+    }
+    context.session_host.finish_opening();
+    if format.json {
+        return print_json(&Continued { run: listing::find(&context, &next)? });
+    }
+    eprintln!("it goes on; follow it: moadim-mcp logs -f {next}");
+    Ok(())
+}
+
+/// Has a person write the answer below the question, in their editor.
+fn written(context: &Context, run: &RunId) -> anyhow::Result<String> {
+    let view = listing::find(context, run)?;
+    if view.question.as_ref().is_some_and(|question| question.is_open() && question.kind == QuestionKind::Login) {
+        return Ok("The login was seen to.".to_owned());
+    }
+    let about = about(&view);
+    let drafts = Drafts::new(&[("answer.md", &format!("\n{about}"))])?;
+    drafts.edit_until(|texts| answer_in(texts.first().map_or("", String::as_str)))
+}
+
+fn answer_in(text: &str) -> Result<String, Refusal> {
+    let written = text.split_once(MARK).map_or(text, |(above, _)| above).trim();
+    if written.is_empty() {
+        let reason = "nothing is written above the line, so nothing was answered".to_owned();
+        return Err(Refusal { reason, is_in_the_text: true });
+    }
+    Ok(written.to_owned())
+}
+
+/// Below it nothing is taken for the answer.
+const MARK: &str = "# --- Write your answer above this line. What follows is left out. ---";
+
+fn about(view: &RunView) -> String {
+    let said = match view.question.as_ref().filter(|question| question.is_open()) {
+        Some(QuestionView { text, .. }) => format!("Run {} asks:\n\n{text}", view.id),
+        None => {
+            let report = view.report.as_ref().and_then(|report| report.text.as_deref());
+            let report = report.map(|text| format!(" It reported:\n\n{text}")).unwrap_or_default();
+            format!("Run {} is over: {}.{report}", view.id, view.own_status())
+        }
+    };
+    format!("{MARK}\n\n{said}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::context::App;
+    use crate::run::record::Outcome;
+    use crate::run::status::Status;
+
+    #[test]
+    fn what_a_run_said_is_never_taken_for_the_answer() {
+        let (_dir, app) = App::example();
+        let context = app.context_for_looking();
+        let outcome = Outcome::example("a-1", Status::Succeeded);
+        let about = about(&RunView::of_reaped(&context, outcome));
+        assert!(about.starts_with(MARK) && about.contains("Run a-1 is over: succeeded."), "{about}");
+        assert!(answer_in(&format!("\n{about}")).is_err());
+        assert_eq!(answer_in(&format!("Go on.\n\n{about}")).ok().as_deref(), Some("Go on."));
+        assert_eq!(answer_in("Go on.\n").ok().as_deref(), Some("Go on."), "the line was deleted");
+    }
+}
