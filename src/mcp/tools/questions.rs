@@ -23,8 +23,8 @@ pub(super) fn tool() -> Tool {
     Tool::with_call(
         "continue_run",
         "Continue a run",
-        "Answer the question of a run whose status is asked, or give a finished run more to do: another run goes on in its workbench and \
-         its agent's session. The person is asked for the words, unless config.toml lets anyone answer.",
+        "Answer a run whose status is asked, or give a finished run more to do: a new run goes on in its workbench and session. A \
+         person is asked for the words, unless config.toml says anyone.",
         Hints { read_only: false, destructive: false, idempotent: false, open_world: true },
         run,
     )
@@ -34,9 +34,9 @@ pub(super) fn tool() -> Tool {
 pub(crate) struct ContinueRun {
     /// The run's id.
     pub(crate) run: RunId,
-    /// The answer, or what to do; where the person is asked, what you propose.
+    /// The answer, or what to do; a proposal where the person is asked.
     pub(crate) text: Option<String>,
-    /// true to close the question instead, so that nothing follows.
+    /// true closes the question unanswered.
     pub(crate) dismiss: Option<bool>,
 }
 

@@ -33,7 +33,7 @@ pub(crate) struct ReadLog {
     pub(crate) tail_lines: Option<usize>,
     /// Continue from this byte instead: an earlier next_offset, or 0.
     pub(crate) offset: Option<u64>,
-    /// Only lines that match this regular expression, ignoring case: the first 200 from `offset` on, as `byte offset:line`.
+    /// Only lines that match this regular expression (case ignored): the first 200 from `offset`, as `byte offset:line`.
     pub(crate) grep: Option<String>,
     /// The log as it is, with the JSON that some agents print.
     pub(crate) raw: Option<bool>,

@@ -35,8 +35,8 @@ pub(super) fn tools() -> [Tool; 6] {
         Tool::with_call(
             "trigger_routine",
             "Trigger a routine",
-            "Start a run of a routine now. Returns within 5 seconds: the agent has started, or the run is being prepared \
-             (clones, setup), or why it could not start. The run goes on by itself: follow it with wait_run and read_log.",
+            "Start a run of a routine now. Returns within 5 seconds: it has started, is being prepared (clones, setup), or why \
+             it could not start. It goes on by itself: follow it with wait_run and read_log.",
             starts,
             trigger_routine,
         )
@@ -44,15 +44,15 @@ pub(super) fn tools() -> [Tool; 6] {
         Tool::new(
             "list_runs",
             "List runs",
-            "List runs, newest first, including those whose workbench is gone (reaped).",
+            "List runs, newest first, reaped ones (whose workbench is gone) too.",
             Hints::READS,
             list_runs,
         ),
         Tool::new(
             "get_run",
             "Get a run",
-            "Show everything about one run: its status and why, its processes, the end of its log, and when and why its \
-             workbench is removed.",
+            "Show all about one run: its status and why, its processes, the end of its log, and when and why \
+             its workbench goes.",
             Hints::READS,
             get_run,
         ),
@@ -75,7 +75,7 @@ pub(super) fn tools() -> [Tool; 6] {
         Tool::new(
             "pin_run",
             "Pin a run",
-            "Keep a run's workbench until it is unpinned, whatever its age and however little disk space is left.",
+            "Keep a run's workbench until it is unpinned, whatever its age and however short the disk.",
             keeps,
             pin_run,
         ),

@@ -30,7 +30,7 @@ macro_rules! settings {
             pub(super) slug: Option<Slug>,
             /// As in list_agents.
             pub(super) agent: AgentName,
-            /// What the agent should do. It must be complete: a question may wait for hours.
+            /// What the agent should do. Make it complete: a question may wait for hours.
             pub(super) prompt: String,
             $($(#[$doc])+ pub(super) $field: Option<$type>,)+
         }
@@ -88,13 +88,13 @@ settings! {
     enabled: bool,
     /// How long a finished run's workbench is kept; default 1 day.
     ttl_secs: u64,
-    /// How long the workbench of a run that did not succeed is kept; default 3 x ttl_secs.
+    /// The same for a run that did not succeed; default 3 x ttl_secs.
     failed_ttl_secs: u64,
-    /// How many of the newest finished runs are kept whatever their age; default 0.
+    /// How many of the newest finished runs stay whatever their age; default 0.
     keep_last: u64,
-    /// How long a run may take before it is ended; default 1 hour.
+    /// How long a run may take; default 1 hour.
     max_runtime_secs: u64,
-    /// How long a run may print nothing before it is ended; default no limit.
+    /// How long it may print nothing; default no limit.
     max_silence_secs: u64,
     /// When it fires by itself: 5 cron fields, or @daily and the like; or a list of them.
     schedule: CronExpressions => |written: CronExpressions| Ok::<_, InvalidField>(Some(written.tidied())),
@@ -114,27 +114,27 @@ settings! {
     max_consecutive_failures: u64,
     /// How many runs may start in one day; once set, it can only be lowered.
     max_daily_runs: u64,
-    /// What a day's runs may cost, at the list prices that the agent reports; once set, it can only be lowered.
+    /// What a day's runs may cost, at list prices; once set, it can only be lowered.
     max_daily_cost_usd: MicroDollars,
     /// Try a failed run again.
     retry: Retry,
     /// Variables for its runs, of those that its agent accepts.
     env: BTreeMap<String, String> => parse_env,
-    /// Values of its agent's options, as in list_agents: model, permissions and the like; null removes one.
+    /// Its agent's options, as in list_agents: model, permissions and the like; null removes one.
     options: BTreeMap<String, Option<OptionValue>> as merged,
-    /// What becomes of commits not pushed, changes and archive_files when a workbench goes; default archive.
+    /// What becomes of unpushed work and archive_files when a workbench goes; default archive.
     unsaved_work: ArchiveOrKeep => |choice| Ok::<_, InvalidField>(Some(UnsavedWork::from(choice))),
     /// Globs of files to archive from the workbench; default report.md.
     archive_files: Vec<String>,
-    /// Whether each run gets the last successful run's report.
+    /// Give each run the last successful report.
     continuity: bool,
     /// Where its runs take place; default the home's.
     engine: EngineKind,
     /// What they ask of Slurm: cpus, memory_mib, gpus, partition, constraint.
     resources: Requested,
-    /// Words to find it by.
+    /// For finding it.
     tags: Vec<String>,
-    /// What each run gets a fresh clone of.
+    /// Cloned for each run.
     repositories: Vec<Repository>,
 }
 
