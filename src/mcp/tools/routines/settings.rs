@@ -26,7 +26,7 @@ macro_rules! settings {
         pub(super) struct CreateRoutine {
             /// A short name for people.
             pub(super) title: String,
-            /// Its permanent name; default: made from the title.
+            /// Its permanent name; default: from the title.
             pub(super) slug: Option<Slug>,
             /// As in list_agents.
             pub(super) agent: AgentName,
