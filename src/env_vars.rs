@@ -41,6 +41,8 @@ pub const FINISHED_AT: &str = "MOADIM_FINISHED_AT";
 pub const DURATION_SECS: &str = "MOADIM_DURATION_SECS";
 /// The first line of its report. It is a model's words: quote it.
 pub const HEADLINE: &str = "MOADIM_HEADLINE";
+/// What the run asks, with its options. It is a model's words: quote it.
+pub const QUESTION: &str = "MOADIM_QUESTION";
 /// What the agent says it cost, in US dollars.
 pub const COST_USD: &str = "MOADIM_COST_USD";
 /// What its repositories hold that no remote has, and why it cannot be archived if it cannot.

@@ -8,22 +8,21 @@ use anyhow::bail;
 use super::app::{self, Format, print_json};
 use super::completion;
 use super::editor::{Drafts, Refusal};
-use crate::env_vars;
 use crate::mcp::tools::questions::Continued;
 use crate::query::listing;
 use crate::query::question_view::QuestionView;
 use crate::query::view::RunView;
-use crate::run::context::Context;
+use crate::run::context::{App, Context};
 use crate::run::continue_run::{Request, continue_run, dismiss};
 use crate::run::id::RunId;
-use crate::run::options::calling_run;
 use crate::run::question::QuestionKind;
+use crate::run::question::state::open_runs;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// The run, as in `moadim-mcp questions`; or any that is over
+    /// A run's id, or a routine's slug for its run that asks, else its newest
     #[arg(add = completion::asking_runs())]
-    run: RunId,
+    run: String,
     /// The answer, or what it should do; without it, $EDITOR opens
     #[arg(conflicts_with = "dismiss")]
     text: Option<String>,
@@ -39,16 +38,10 @@ const BY: &str = "moadim-mcp answer";
 
 pub(super) fn answer(arguments: Arguments) -> anyhow::Result<()> {
     let Arguments { run, text, dismiss: dismisses, format } = arguments;
-    if let Some(calling) = std::env::var_os(env_vars::RUN) {
-        bail!(
-            "only a person answers, and this is the run {}; ask your own question in question.md instead",
-            calling.display()
-        );
-    }
-    let context = app::open()?.with_login_shell().context()?;
-    if let Some(caller) = calling_run(&context)? {
-        bail!("only a person answers: {caller}");
-    }
+    let app = app::open()?.with_login_shell();
+    app::check_called_by_a_person(&app, "answer")?;
+    let context = app.context()?;
+    let run = find(&app, &run)?;
     if dismisses {
         dismiss(&context, &run, BY)?;
         let view = listing::find(&context, &run)?;
@@ -71,6 +64,17 @@ pub(super) fn answer(arguments: Arguments) -> anyhow::Result<()> {
     }
     eprintln!("it goes on; follow it: moadim-mcp logs -f {next}");
     Ok(())
+}
+
+/// Finds a run by its id; or of a routine the run that asks, else the newest.
+fn find(app: &App, name: &str) -> anyhow::Result<RunId> {
+    let asking = open_runs(&app.home)?;
+    let mut of_routine = asking.iter().filter(|run| run.routine().as_str() == name);
+    match (of_routine.next(), of_routine.next()) {
+        (Some(only), None) => Ok(only.clone()),
+        (Some(_), Some(_)) => bail!("several runs of '{name}' ask; name one of them: moadim-mcp questions {name}"),
+        (None, _) => Ok(app::find_run(app, name)?.id),
+    }
 }
 
 /// Has a person write the answer below the question, in their editor.
@@ -111,7 +115,6 @@ fn about(view: &RunView) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::context::App;
     use crate::run::record::Outcome;
     use crate::run::status::Status;
 

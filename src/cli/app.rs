@@ -33,7 +33,6 @@ pub(super) fn program() -> anyhow::Result<Program> {
 ///
 /// # Errors
 /// One does, or the runs cannot be listed.
-#[cfg(feature = "dashboard")]
 pub(super) fn check_called_by_a_person(app: &App, what: &str) -> anyhow::Result<()> {
     if let Some(run) = std::env::var_os(crate::env_vars::RUN) {
         anyhow::bail!("cannot {what}: this call comes from the run {}; ask a person to do it", run.display());

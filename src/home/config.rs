@@ -109,10 +109,10 @@ pub struct Config {
     /// A command and its arguments, run once for each run that ended.
     pub on_finish: Vec<String>,
     /// A command and its arguments, run once for each run that failed, was ended at a bound, never started, was interrupted
-    /// or lost.
+    /// or lost, and for each question that expired.
     pub on_failure: Vec<String>,
-    /// A command and its arguments, run once for each run that needs you: its usage limit outlasted the last try, or its state stays
-    /// `unknown`.
+    /// A command and its arguments, run once for each run that needs you: it asks something, its usage limit outlasted the last try,
+    /// or its state stays `unknown`.
     pub on_attention: Vec<String>,
     /// A command and its arguments, run after a pass of the scheduler, at most once a minute: it tells an outside monitor that
     /// schedules are being fired.

@@ -196,11 +196,11 @@ impl Tool {
     }
 }
 
-/// Calls a tool by its name from within this program; returns its structured answer.
+/// Calls a tool by its name from within this program, as a person; returns its structured answer.
 pub(crate) fn call_by_name(app: &App, name: &str, arguments: JsonObject) -> anyhow::Result<Value> {
     let mut tools = super::tools::all();
     tools.sort_unstable_by_key(Tool::name);
-    let call = Call::new(tools.iter().map(Tool::name).collect());
+    let call = Call::new(tools.iter().map(Tool::name).collect()).by_a_person();
     let tool = tools.iter().find(|tool| tool.name == name);
     let reply = tool.map(|tool| tool.call(app, arguments, &call)).transpose();
     // In the words of the answer alone, as a model gets it.

@@ -144,6 +144,7 @@ fn variables(home: &Home, outcome: &Outcome) -> Vec<(&'static str, OsString)> {
         (env_vars::FINISHED_AT, finished.map(|at| at.to_string())),
         (env_vars::DURATION_SECS, duration.map(|secs| secs.to_string())),
         (env_vars::HEADLINE, outcome.report.as_ref().map(|report| report.headline.clone())),
+        (env_vars::QUESTION, outcome.question.as_ref().map(|question| question.text.clone())),
         (env_vars::COST_USD, cost.map(|dollars| dollars.to_string())),
         (env_vars::UNSAVED_WORK, unsaved_work(&outcome.work)),
     ];

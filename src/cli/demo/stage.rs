@@ -55,10 +55,12 @@ pub(super) fn clear(app: &App) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns how each run in the history ended.
+/// Returns how each run in the history ended; it has other lines, too.
 pub(super) fn ended(home: &Home) -> anyhow::Result<Vec<Outcome>> {
     let text = atomic_file::if_present(atomic_file::read_text(&home.history_file()))?.unwrap_or_default();
-    Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+    let lines = text.lines().map(serde_json::from_str).collect::<Result<Vec<serde_json::Value>, _>>()?;
+    let of_runs = lines.into_iter().filter(|line| line["kind"] == "run");
+    Ok(of_runs.map(serde_json::from_value).collect::<Result<_, _>>()?)
 }
 
 /// Waits until no process carries the cookie of an ended run, and no window is left. Supervisors carry cookies too, and exit a

@@ -27,6 +27,13 @@ nohup sleep 120 &
 wait
 ";
 
+/// Asks a person, and goes on with the answer.
+const ASK: &str = "\
+if [ -f answer.md ]; then echo \"Going on with: $(cat answer.md)\"; cat draft.txt; exit; fi
+echo 'the draft from before' > draft.txt
+printf 'Which colour should the button have?\\n\\n- green\\n- blue\\n' > question.md
+";
+
 /// Retention of the run that expires before the story ends, in seconds.
 const SHORT_TTL: u64 = 5;
 
@@ -46,8 +53,9 @@ pub(super) fn tell(app: &App, screen: &mut Screen, deadline: &Deadline) -> anyho
     story.show_agents()?;
     let hello = story.run_one_to_its_end()?;
     story.dry_run_keeps(&hello)?;
+    let asked = story.answer_a_question()?;
     let hung = story.end_what_hangs()?;
-    story.remove_what_expired(&hello, &hung)
+    story.remove_what_expired(&hello, &hung, &asked)
 }
 
 struct Story<'a> {
@@ -110,6 +118,31 @@ impl Story<'_> {
         Ok(())
     }
 
+    /// Returns the run that asked, whose workbench stays, and the one that went on.
+    fn answer_a_question(&mut self) -> anyhow::Result<[String; 2]> {
+        self.screen.step("A run that needs a decision asks, and ends")?;
+        let slug = self.create("Paint the button", ASK, 3600, 60)?;
+        let asked = text(&self.trigger(&slug, "skip")?, "id")?;
+        let over = self.await_run("the end of the run that asks", &asked, "finished_at")?;
+        ensure!(over["status"] == "asked", "the run should have asked: {over}");
+        let options = list(&over["question"], "options")?.iter().map(plain).collect::<Vec<_>>().join(", ");
+        let mut shown = rows(&over, &["status"])?;
+        shown.extend([("question", text(&over["question"], "text")?), ("options", options)]);
+        shown.extend(rows(&over, &["kept_because"])?);
+        self.screen.answered(&asked, &shown)?;
+        self.screen.step("Hours later a person answers, and another run goes on in the same workbench")?;
+        let mut answer = self.ask("continue_run", &[("run", json!(asked)), ("text", json!("blue"))])?;
+        let next = text(&answer["run"].take(), "id")?;
+        let over = self.await_run("the end of the run that goes on", &next, "finished_at")?;
+        ensure!(over["status"] == "succeeded" && over["continues"] == *asked, "it should have gone on: {over}");
+        let log = text(&self.call("read_log", &[("run", json!(next))])?, "text")?;
+        ensure!(log.contains("Going on with: blue") && log.contains("the draft from before"), "its log: {log:?}");
+        let mut shown = rows(&over, &["status", "continues"])?;
+        shown.push(("log", log));
+        self.screen.answered(&next, &shown)?;
+        Ok([asked, next])
+    }
+
     fn end_what_hangs(&mut self) -> anyhow::Result<Vec<String>> {
         self.screen.step("An agent that hangs and ignores TERM, and so do its children")?;
         let slug = self.create("Hang for ever", HANG, 3600, LONG_RUNTIME)?;
@@ -154,7 +187,7 @@ impl Story<'_> {
         Ok(runs)
     }
 
-    fn remove_what_expired(&mut self, expired: &str, kept: &[String]) -> anyhow::Result<()> {
+    fn remove_what_expired(&mut self, expired: &str, hung: &[String], asked: &[String; 2]) -> anyhow::Result<()> {
         self.screen.step(&format!("The first run is kept for {SHORT_TTL} s, and then removed"))?;
         self.deadline.poll("the end of the first run's retention", || {
             let report = self.call("cleanup_workbenches", &[("dry_run", json!(true))])?;
@@ -164,14 +197,15 @@ impl Story<'_> {
         self.show_report(&report)?;
         find(&report, "removed", "run", expired)?;
         ensure!(list(&report, "removed")?.len() == 1, "only one run has expired: {report}");
-        for run in kept {
+        // The workbench of both is named after the first.
+        for run in hung.iter().chain(asked.first()) {
             find(&report, "kept", "run", run)?;
         }
         ensure!(list(&report, "failed")?.is_empty(), "nothing should have failed: {report}");
         let workbench = self.app.home.workbenches().join(expired);
         ensure!(!workbench.exists(), "{} should be gone", workbench.display());
         let history = ended(&self.app.home)?;
-        ensure!(history.len() == kept.len() + 1, "the history should hold each run once: {history:?}");
+        ensure!(history.len() == hung.len() + asked.len() + 1, "the history should hold each run once: {history:?}");
         let lines: Vec<String> = history.iter().map(|ended| format!("{}  {}", ended.id, ended.status)).collect();
         self.screen.answered("what outlives the workbench", &[("history.jsonl", lines.join("\n"))])
     }

@@ -75,7 +75,7 @@ fn run(app: &App, arguments: ContinueRun, call: &Call) -> anyhow::Result<Reply<C
         None => return Ok(Reply::Ask(question(&context, run, text.as_deref(), dismisses)?)),
     };
     let by = match (call.is_persons, call.agreed.is_some()) {
-        (true, _) => "the dashboard",
+        (true, _) => "a person",
         (false, true) => "a person, asked by continue_run",
         (false, false) => "continue_run",
     };
