@@ -8,12 +8,13 @@ use anyhow::bail;
 use super::app::{self, Format, print_json};
 use super::completion;
 use super::editor::{Drafts, Refusal};
+use crate::clock::UnixSeconds;
 use crate::mcp::tools::questions::Continued;
 use crate::query::listing;
 use crate::query::question_view::QuestionView;
 use crate::query::view::RunView;
+use crate::run::answer::{self, Request, dismiss};
 use crate::run::context::{App, Context};
-use crate::run::continue_run::{Request, continue_run, dismiss};
 use crate::run::id::RunId;
 use crate::run::question::QuestionKind;
 use crate::run::question::state::open_runs;
@@ -41,6 +42,7 @@ pub(super) fn answer(arguments: Arguments) -> anyhow::Result<()> {
     let app = app::open()?.with_login_shell();
     app::check_called_by_a_person(&app, "answer")?;
     let context = app.context()?;
+    let seen = UnixSeconds::now();
     let run = find(&app, &run)?;
     if dismisses {
         dismiss(&context, &run, BY)?;
@@ -54,7 +56,8 @@ pub(super) fn answer(arguments: Arguments) -> anyhow::Result<()> {
         Some(text) => text,
         None => written(&context, &run)?,
     };
-    let next = continue_run(&context, Request { run, text, by: BY.to_owned(), asked: Instant::now() })?;
+    let request = Request { run, text, by: BY.to_owned(), seen, asked: Instant::now() };
+    let next = answer::answer(&context, request)?;
     if !format.json {
         writeln!(anstream::stdout(), "{next}")?;
     }
@@ -81,7 +84,7 @@ fn find(app: &App, name: &str) -> anyhow::Result<RunId> {
 fn written(context: &Context, run: &RunId) -> anyhow::Result<String> {
     let view = listing::find(context, run)?;
     if view.question.as_ref().is_some_and(|question| question.is_open() && question.kind == QuestionKind::Login) {
-        return Ok("The login was seen to.".to_owned());
+        return Ok("You are logged in now.".to_owned());
     }
     let about = about(&view);
     let drafts = Drafts::new(&[("answer.md", &format!("\n{about}"))])?;

@@ -185,6 +185,7 @@ fn item_without_entry(context: &Context, run: RunId, state_of_stranger: &dyn Fn(
         Ok(outcome) => {
             let (state, closed_at) = state_of_finished(&context.home, &outcome);
             Item {
+                newest: Some(outcome.id.clone()),
                 status: outcome.status,
                 retain_from: Some(closed_at.map_or(outcome.retain_from, |at| at.max(outcome.retain_from))),
                 cookie: Some(outcome.cookie),

@@ -37,7 +37,6 @@ use crate::home::atomic_file::FileError;
 use crate::process_tree::ScanError;
 use crate::routine::known::Look;
 use crate::run::context::{App, Context};
-use crate::run::continuation;
 use crate::run::home_machine::{self, NotHere};
 use crate::run::id::RunId;
 use crate::run::janitor_status::{Duty, JanitorStatus};
@@ -229,8 +228,7 @@ fn sweep(context: &Context, status: &JanitorStatus) -> Duration {
     if may_tidy && let Err(error) = stores::tidy(context) {
         status.trouble(Duty::Sweep, None, &error);
     }
-    let stale = stale_files::remove(&context.home, UnixSeconds::now());
-    for error in stale.into_iter().chain(continuation::tidy(context)) {
+    for error in stale_files::remove(&context.home, UnixSeconds::now()) {
         status.trouble(Duty::Sweep, None, &error);
     }
     Duration::from_secs(context.config.cleanup_interval_secs)

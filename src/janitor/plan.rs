@@ -20,7 +20,10 @@ use crate::run::status::Status;
 /// A workbench as the inventory shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
+    /// The run that the workbench was made for.
     pub(super) run: RunId,
+    /// The newest run in it, if that is another.
+    pub(super) newest: Option<RunId>,
     pub(super) state: RunState,
     /// How it ended; [`Status::Unknown`] where no outcome was read.
     pub(super) status: Status,
@@ -41,6 +44,7 @@ impl Item {
     pub(super) fn new(run: RunId, state: RunState) -> Self {
         Self {
             run,
+            newest: None,
             state,
             status: Status::Unknown,
             retain_from: None,
@@ -104,6 +108,8 @@ impl Disk {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     pub(super) run: RunId,
+    /// The newest run in the workbench.
+    pub(super) newest: RunId,
     pub(super) decision: Decision,
     pub(super) reason: Reason,
     pub(super) cookie: Option<Cookie>,
@@ -180,7 +186,7 @@ pub fn plan(items: Vec<Item>, rules: &Rules<'_>) -> Vec<Verdict> {
 
 /// Judges a workbench by its state, its age and its pin alone.
 fn judge(item: Item, rules: &Rules<'_>) -> Verdict {
-    let Item { run, state, status, retain_from, log_written, bytes, measured, cookie } = item;
+    let Item { run, newest, state, status, retain_from, log_written, bytes, measured, cookie } = item;
     let now = rules.now;
     let (mut age_secs, mut retention, mut note) = (run.stamp().age_secs_at(now), None, None);
     let mut ended = None;
@@ -217,7 +223,8 @@ fn judge(item: Item, rules: &Rules<'_>) -> Verdict {
         (decision, why) = (Decision::Keep(None), Why::Pinned);
     }
     let reason = Reason { why, age_secs, retention_secs: retention, note };
-    Verdict { run, decision, reason, cookie, bytes, measured, ended, archived: None }
+    let newest = newest.unwrap_or_else(|| run.clone());
+    Verdict { run, newest, decision, reason, cookie, bytes, measured, ended, archived: None }
 }
 
 /// Returns whether a run without an entry is too young by its name alone: it cannot have finished before its trigger. Such

@@ -1,12 +1,14 @@
 //! Open questions: those that nobody answered in time expire, and what a process that died left undone after an answer is done.
 
+use super::sweep_lock::clock_doubt;
 use crate::clock::{HumanDuration, Moment};
-use crate::routine::bounds::BoundsTable;
+use crate::routine::bounds::{Bounds, BoundsTable};
+use crate::run::answer::settle;
 use crate::run::context::Context;
+use crate::run::continuation;
 use crate::run::entry::Entry;
 use crate::run::hook;
 use crate::run::id::RunId;
-use crate::run::question::settle::settle;
 use crate::run::question::state::{self, Close, QuestionState, Unsettled};
 use crate::run::workbench::Workbench;
 
@@ -26,50 +28,73 @@ pub(super) fn pass(context: &Context) -> anyhow::Result<Vec<(RunId, anyhow::Erro
         if Entry::of(&context.home, &run).exists() {
             continue;
         }
-        let max_secs = bounds.get(run.routine()).answer_within_secs;
-        if let Err(error) = look_after(context, &run, asked.as_ref(), max_secs, &now) {
+        let terms = Terms::of(bounds.get(run.routine()));
+        if let Err(error) = look_after(context, &run, asked.as_ref(), terms, &now) {
             failed.push((run, error));
         }
     }
     Ok(failed)
 }
 
+/// What holds for the questions of a routine's runs.
+#[derive(Debug, Clone, Copy)]
+struct Terms {
+    /// How long one waits for an answer.
+    max_secs: u64,
+    /// Whether its routine is gone.
+    is_orphaned: bool,
+}
+
+impl Terms {
+    fn of(bounds: &Bounds) -> Self {
+        Self { max_secs: bounds.answer_within_secs, is_orphaned: bounds.orphaned }
+    }
+}
+
 fn look_after(
     context: &Context,
     run: &RunId,
     asked: Option<&Moment>,
-    max_secs: u64,
+    terms: Terms,
     now: &Moment,
 ) -> anyhow::Result<()> {
     let close = match state::read_close(&context.home, run)? {
         Some(close) => close,
         None => {
-            let is_there = Workbench::of(&context.home, run).exists();
-            let Some(close) = due(run, is_there, asked, max_secs, now) else { return Ok(()) };
+            let name = continuation::workbench_of(&context.home, run)?;
+            let is_there = Workbench::named(&context.home, &name).exists();
+            let Some(close) = due(run, is_there, asked, terms, now) else { return Ok(()) };
+            // By a clock that may be wrong nothing ends.
+            if close.state == QuestionState::Expired && clock_doubt(&context.home, now).is_some() {
+                return Ok(());
+            }
             if !state::close(&context.home, &close)? {
                 // Somebody was faster, and does what follows.
                 return Ok(());
             }
             if close.state == QuestionState::Expired {
-                call_for(context, run, max_secs)?;
+                call_for(context, run, terms.max_secs)?;
             }
             close
         }
     };
-    settle(context, &close)
+    settle(context, &close, terms.max_secs)
 }
 
 /// Decides whether an open question is closed now. Within one boot, setting the clock changes nothing.
-fn due(run: &RunId, is_there: bool, asked: Option<&Moment>, max_secs: u64, now: &Moment) -> Option<Close> {
+fn due(run: &RunId, is_there: bool, asked: Option<&Moment>, terms: Terms, now: &Moment) -> Option<Close> {
+    // Nobody can go on with it.
     if !is_there {
-        // Nobody can go on with it.
-        return Some(Close::now(run, QuestionState::Dismissed, None, BY));
+        return Some(Close::now(run, QuestionState::Dismissed, None, "janitor: its workbench is gone"));
+    }
+    if terms.is_orphaned {
+        return Some(Close::now(run, QuestionState::Dismissed, None, "janitor: its routine was deleted"));
     }
     let waited_secs = match asked {
         Some(asked) => asked.elapsed_secs_at(now),
         None => run.stamp().age_secs_at(now.at),
     };
-    (waited_secs > max_secs).then(|| Close::now(run, QuestionState::Expired, None, BY))
+    (waited_secs > terms.max_secs).then(|| Close::now(run, QuestionState::Expired, None, BY))
 }
 
 /// Starts `on_failure`, once, for a question that expired.
@@ -94,7 +119,7 @@ mod tests {
         let at = |secs, boot_id: &str, ms| Moment { at: UnixSeconds(secs), boot_id: boot_id.into(), since_boot_ms: ms };
         let asked = at(1000, "b", 0);
         let state = |is_there, asked: Option<&Moment>, now: &Moment| {
-            due(&run, is_there, asked, 60, now).map(|close| close.state)
+            due(&run, is_there, asked, Terms { max_secs: 60, is_orphaned: false }, now).map(|close| close.state)
         };
         assert_eq!(state(true, Some(&asked), &at(1060, "b", 60_000)), None);
         assert_eq!(state(true, Some(&asked), &at(1061, "b", 61_000)), Some(QuestionState::Expired));
@@ -103,5 +128,10 @@ mod tests {
         assert_eq!(state(true, Some(&asked), &at(1, "c", 61)), None, "an age in the future is 0");
         assert_eq!(state(true, None, &at(1061, "b", 0)), Some(QuestionState::Expired), "by its name");
         assert_eq!(state(false, Some(&asked), &asked), Some(QuestionState::Dismissed));
+        let orphaned = due(&run, true, Some(&asked), Terms { max_secs: 60, is_orphaned: true }, &asked).unwrap();
+        assert_eq!(
+            (orphaned.state, orphaned.by.as_str()),
+            (QuestionState::Dismissed, "janitor: its routine was deleted")
+        );
     }
 }

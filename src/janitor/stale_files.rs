@@ -1,5 +1,4 @@
-//! Removes what killed processes left behind: temporary files, staged routines, registrations and marks; holds that are over; and
-//! what is known of questions of runs that are gone.
+//! Removes what killed processes left behind: temporary files, staged routines, registrations and marks; and holds that are over.
 //!
 //! Workbenches are skipped: nothing temporary of ours is in one, unless it is a mount of its own. Staged entries are left to
 //! `run::claim`, because they may be locked.
@@ -17,8 +16,6 @@ use crate::home::names::{self, Kind};
 use crate::run::entry::Entry;
 use crate::run::hold;
 use crate::run::job_order::is_on_slurm;
-use crate::run::question;
-use crate::run::workbench::Workbench;
 
 /// The age from which a temporary file is stale: before, its writer may still rename it.
 const STALE_AGE: Duration = Duration::from_secs(60);
@@ -34,10 +31,6 @@ pub(super) fn remove(home: &Home, now: UnixSeconds) -> Vec<FileError> {
     let mut errors = hold::remove_old(home, now);
     registration::remove_stale(home);
     attention::remove_stale(home);
-    // In this order: a process that records an end may make the workbench again before the entry goes.
-    errors.extend(question::state::tidy(home, |run| {
-        !Entry::of(home, run).exists() && !Workbench::of(home, run).exists()
-    }));
     if Entry::list(home).is_ok_and(|entries| !entries.iter().any(is_on_slurm)) {
         let removed = remove_unused_programs(&home.bin(), now);
         errors.extend(removed.err().map(|source| FileError::io("tidy", &home.bin(), source)));

@@ -29,10 +29,11 @@ use crate::home::lock::{FileLock, Mode};
 use crate::routine::bounds::{Bounds, BoundsTable};
 use crate::routine::slug::Slug;
 use crate::run::context::{App, Context, Program};
-use crate::run::continuation::is_any_unfinished;
+use crate::run::continuation::{self, is_any_unfinished};
 use crate::run::history::{self, Incomplete};
 use crate::run::id::RunId;
 use crate::run::pin;
+use crate::run::question;
 use crate::run::workbench::Workbench;
 
 /// How long a dry run measures for the home's budgets.
@@ -178,10 +179,20 @@ fn sweep_and(
     }
     let note = doubt.map(|doubt| format!("{doubt}; nothing was removed this time"));
     let mut report = CleanupReport { scanned: verdicts.len(), note, ..CleanupReport::default() };
+    for verdict in verdicts.iter().filter(|verdict| verdict.reason.why == Why::Asked) {
+        // One that lost its mark would never expire.
+        if let Err(error) = question::state::open(&context.home, &verdict.newest) {
+            tracing::warn!(run = %verdict.newest, %error, "its question cannot be marked as open");
+        }
+    }
     let candidates = unsaved::take_candidates(&context.home, &bounds, &mut verdicts);
     let trashed = trash::move_there(context, verdicts, &mut report)?;
     let stuck_pins = remove_pins_of_gone_runs(&context.home);
+    let not_forgotten = forget_gone(&context.home);
     drop(lock);
+    for error in not_forgotten {
+        tracing::warn!(%error, "what is known of a question or of a continuation could not be tidied");
+    }
     if let Err(error) = history {
         tracing::warn!(%error);
     }
@@ -290,6 +301,19 @@ fn decide(
     let rules = Rules { bounds: &bounds.known, pins: &pins, not_archivable: &not_archivable, disk, now, clock_doubt };
     let verdicts = plan(items, &rules);
     Ok(Decided { verdicts, bounds: bounds.known })
+}
+
+/// Forgets the questions and continuations of workbenches that are gone, and marks those again that wait for an answer and lost their
+/// mark; returns what could not be done.
+fn forget_gone(home: &Home) -> Vec<FileError> {
+    let is_gone = |run: &RunId| {
+        let name = continuation::workbench_of(home, run);
+        name.is_ok_and(|name| !is_any_unfinished(home, &name) && !Workbench::named(home, &name).exists())
+    };
+    let mut errors = question::state::tidy(home, is_gone);
+    // Last: it tells the workbenches of the others.
+    errors.extend(continuation::tidy::tidy(home));
+    errors
 }
 
 /// Removes the pins of runs that have neither workbench nor entry, as when an agent removed its own directory; returns those

@@ -16,7 +16,7 @@ use crate::home::atomic_file::FileError;
 use crate::home::{self, Home};
 use crate::process_tree::{Cookie, Scan};
 use crate::run::context::Context;
-use crate::run::continuation::is_any_unfinished;
+use crate::run::continuation::is_claimed;
 use crate::run::id::RunId;
 use crate::run::pin;
 use crate::run::workbench::Workbench;
@@ -88,7 +88,7 @@ pub(super) fn move_there(
 
 /// Returns what keeps a run that the plan did not know of.
 fn reason_to_keep(home: &Home, alive: &HashSet<Cookie>, Verdict { run, cookie, .. }: &Verdict) -> Option<Why> {
-    if cookie.as_ref().is_some_and(|cookie| alive.contains(cookie)) || is_any_unfinished(home, run) {
+    if cookie.as_ref().is_some_and(|cookie| alive.contains(cookie)) || is_claimed(home, run) {
         return Some(Why::AliveAfterAll);
     }
     pin::is_pinned(home, run).then_some(Why::Pinned)

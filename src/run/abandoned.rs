@@ -3,17 +3,21 @@
 use super::context::Context;
 use super::disagreement::Verification;
 use super::entry::Entry;
+use super::id::RunId;
 use super::limit;
 use super::liveness::{Assessment, Placed, was_taken};
+use super::outcome_file::read_outcome;
 use super::output::{Source, read_summary};
 use super::question::{Question, question_of};
 use super::record::{AgentExit, EndRequest, Ending, Manifest, Started, UNVERIFIED};
 use super::status::Status;
 use super::submit::said_by_job;
 use super::verified::of_verified;
+use super::workbench::Workbench;
 use crate::agent::output::{FinalEvent, Summary};
 use crate::clock::UnixSeconds;
 use crate::engine::slurm::JobEnd;
+use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
 
 /// What is left of a dead run whose end nobody recorded.
@@ -55,7 +59,7 @@ impl Remains {
             None => atomic_file::unless_damaged(entry.terminal_exit())?,
             exit => exit,
         };
-        let workbench = manifest.workbench(&context.home);
+        let workbench = own_workbench(&context.home, manifest);
         let summary = read_summary(context, manifest, source);
         // Only one that has said its end was not about to withdraw it.
         let has_ended = exit.is_some() || summary.as_ref().is_some_and(|summary| summary.ended.is_some());
@@ -128,6 +132,13 @@ impl Remains {
             reason => Ending { reason, ..ending },
         }
     }
+}
+
+/// Returns the workbench of a run, without the files of the run before if they are still in the way.
+fn own_workbench(home: &Home, manifest: &Manifest) -> Workbench {
+    let workbench = manifest.workbench(home);
+    let is_in_the_way = |before: &RunId| read_outcome(&workbench, before).is_ok();
+    if manifest.continues.as_ref().is_some_and(is_in_the_way) { workbench.of_previous(&manifest.id) } else { workbench }
 }
 
 impl Assessment {

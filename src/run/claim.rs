@@ -7,8 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::context::Context;
-use super::continuation::predecessor::was_claimed;
-use super::continuation::{self, Continuation};
+use super::continuation::{self, Continuation, was_claimed};
 use super::entry::Entry;
 use super::id::RunId;
 use super::record::{Environment, Manifest, Outcome, RecordError};
@@ -153,10 +152,18 @@ fn reserve(context: &Context, id: &RunId, predecessor: &Outcome) -> Result<(), C
             Some(other) if was_claimed(context, &other.run) => {
                 return Err(ClaimError::Continued { run: predecessor.id.clone(), next: other.run });
             }
-            _ => continuation.replace(home)?,
+            Some(other) => {
+                continuation::withdraw(home, &other.run, &predecessor.id)?;
+                continuation.create(home)?;
+            }
+            None => drop(continuation.create(home)?),
         }
     }
-    Ok(continuation.link(home)?)
+    let linked = continuation.link(home);
+    if linked.is_err() {
+        continuation::withdraw(home, id, &predecessor.id)?;
+    }
+    Ok(linked?)
 }
 
 /// Takes back that a run continues another: it does not come to be.

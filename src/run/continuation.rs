@@ -6,23 +6,22 @@
 
 pub mod predecessor;
 pub(crate) mod take_over;
+pub(crate) mod tidy;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::claim::STAGED_MIN_AGE;
 use super::context::Context;
 use super::entry::Entry;
 use super::id::RunId;
 use super::record::{self, RECORD_VERSION, RecordError};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
-use crate::home::lock::{FileLock, Mode};
 use crate::home::names::{self, Kind};
 use crate::home::{Home, make_parent};
-use predecessor::was_claimed;
 
 /// `continuations/<run>.json`: which run goes on where another ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,14 +58,6 @@ impl Continuation {
         atomic_file::write_json_once(&file, self)
     }
 
-    /// Writes it down in the place of one whose run never came to be. The caller holds the lock under which runs are claimed.
-    ///
-    /// # Errors
-    /// The system's.
-    pub(crate) fn replace(&self, home: &Home) -> Result<(), FileError> {
-        atomic_file::write_json(&file(home, &self.continues), self)
-    }
-
     /// Makes the name of the run in `workbenches/` a link to the workbench that it goes on in. One that is there already is fine.
     ///
     /// # Errors
@@ -101,6 +92,28 @@ pub(super) fn linked_workbench(home: &Home, run: &RunId) -> Option<RunId> {
 pub(crate) fn workbench_name(context: &Context, run: &RunId) -> RunId {
     let past = || context.history.find(&context.home, run).ok().flatten();
     linked_workbench(&context.home, run).or_else(|| past()?.outcome.workbench).unwrap_or_else(|| run.clone())
+}
+
+/// Returns the name of the workbench of a run, as the records say, which no agent writes.
+///
+/// # Errors
+/// The folder of the records is there and cannot be listed.
+pub(crate) fn workbench_of(home: &Home, run: &RunId) -> Result<RunId, FileError> {
+    Ok(of(home, run)?.map_or_else(|| run.clone(), |one| one.workbench))
+}
+
+/// Returns the record of a run that continues another.
+///
+/// # Errors
+/// The folder of the records is there and cannot be listed.
+pub(crate) fn of(home: &Home, run: &RunId) -> Result<Option<Continuation>, FileError> {
+    Ok(list(home)?.into_values().find(|one| one.run == *run))
+}
+
+/// Whether a run that was to continue another came to be: a process may have died before that.
+pub(crate) fn was_claimed(context: &Context, run: &RunId) -> bool {
+    let home = &context.home;
+    Entry::of(home, run).exists() || !context.history.find(home, run).is_ok_and(|past| past.is_none())
 }
 
 /// Whether another run continues this one. A record that cannot be looked at counts as there.
@@ -146,6 +159,16 @@ pub(crate) fn is_any_unfinished(home: &Home, workbench: &RunId) -> bool {
     runs_of(home, workbench).map_or(true, |runs| runs.iter().any(|run| Entry::of(home, run).exists()))
 }
 
+/// Whether any run of a workbench is unfinished, or is being claimed: then the workbench must be where it is.
+pub(crate) fn is_claimed(home: &Home, workbench: &RunId) -> bool {
+    let is_fresh = |run: &RunId| {
+        let made = of(home, run).ok().flatten().map(|one| one.at);
+        made.is_some_and(|at| at.age_secs_at(UnixSeconds::now()) <= STAGED_MIN_AGE.as_secs())
+    };
+    let is_being_claimed = || runs_of(home, workbench).map_or(true, |runs| runs.last().is_some_and(is_fresh));
+    is_any_unfinished(home, workbench) || is_being_claimed()
+}
+
 /// Lists the runs that continue others, by those. Damaged records are left out: their workbenches say so.
 ///
 /// # Errors
@@ -171,38 +194,6 @@ pub(crate) fn withdraw(home: &Home, run: &RunId, predecessor: &RunId) -> Result<
     remove(file(home, predecessor))
 }
 
-/// Forgets the continuations in workbenches that are gone, and those whose process died before their run came to be; returns what could
-/// not be removed or listed.
-pub(crate) fn tidy(context: &Context) -> Vec<FileError> {
-    let home = &context.home;
-    let known = match list(home) {
-        Ok(known) => known,
-        Err(error) => return vec![error],
-    };
-    let is_gone = |workbench: &RunId| {
-        link_path(home, workbench).symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
-    };
-    // In this order: a process that records an end may make the workbench again before the entry goes.
-    let goes = |one: &&Continuation| !is_any_unfinished(home, &one.workbench) && is_gone(&one.workbench);
-    let gone: Vec<&Continuation> = known.values().filter(goes).collect();
-    // The last ones first: a chain that lacks its beginning would not be found any more.
-    let removed = gone.iter().rev().map(|one| withdraw(home, &one.run, &one.continues));
-    let mut errors: Vec<FileError> = removed.filter_map(Result::err).collect();
-    let unclaimed: Vec<&Continuation> = known.values().filter(|one| !was_claimed(context, &one.run)).collect();
-    if !unclaimed.is_empty()
-        // Held, a claim is under way; the next sweep looks again.
-        && let Ok(_lock) = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, Duration::ZERO)
-    {
-        for one in unclaimed {
-            let is_as_seen = after(home, &one.continues).is_ok_and(|now| now.as_ref() == Some(one));
-            if is_as_seen && !was_claimed(context, &one.run) {
-                errors.extend(withdraw(home, &one.run, &one.continues).err());
-            }
-        }
-    }
-    errors
-}
-
 fn remove(path: PathBuf) -> Result<(), FileError> {
     match std::fs::remove_file(&path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(FileError::io("remove", &path, source)),
@@ -213,11 +204,6 @@ fn remove(path: PathBuf) -> Result<(), FileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::home::config::Config;
-    use crate::run::context::Program;
-    use crate::run::history::{self, Known};
-    use crate::run::record::Outcome;
-    use crate::run::status::Status;
     use crate::run::workbench::Workbench;
 
     fn home() -> (tempfile::TempDir, Home) {
@@ -228,10 +214,6 @@ mod tests {
 
     fn id(text: &str) -> RunId {
         text.parse().unwrap()
-    }
-
-    fn context(home: &Home) -> Context {
-        Context::of_supervisor(home.clone(), Config::default(), Program::current().unwrap())
     }
 
     fn claim(home: &Home, run: &str, continues: &str) -> Continuation {
@@ -283,40 +265,5 @@ mod tests {
             assert!(runs_of(&home, &id("a-1")).is_err() && is_any_unfinished(&home, &id("a-1")), "{text}");
             assert!(is_continued(&home, &id("a-5")));
         }
-    }
-
-    #[test]
-    fn a_chain_is_forgotten_with_its_workbench_and_not_before() {
-        let (_dir, home) = home();
-        let context = context(&home);
-        let workbench = Workbench::named(&home, &id("a-1"));
-        workbench.make().unwrap();
-        claim(&home, "a-5", "a-1");
-        claim(&home, "a-9", "a-5");
-        for run in ["a-5", "a-9"] {
-            let outcome = Outcome::example(run, Status::Succeeded);
-            history::append(&home, &context.config, &outcome, Known::New).unwrap();
-        }
-        assert!(tidy(&context).is_empty() && list(&home).unwrap().len() == 2);
-        std::fs::remove_dir(workbench.directory()).unwrap();
-        std::fs::create_dir(Entry::of(&home, &id("a-9")).directory()).unwrap();
-        assert!(tidy(&context).is_empty() && list(&home).unwrap().len() == 2, "it is unfinished");
-        std::fs::remove_dir(Entry::of(&home, &id("a-9")).directory()).unwrap();
-        assert!(tidy(&context).is_empty() && list(&home).unwrap().is_empty());
-        assert_eq!(std::fs::read_dir(home.workbenches()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_continuation_that_never_came_to_be_is_forgotten() {
-        let (_dir, home) = home();
-        let context = context(&home);
-        Workbench::named(&home, &id("a-1")).make().unwrap();
-        claim(&home, "a-5", "a-1");
-        let entry = Entry::of(&home, &id("a-5"));
-        std::fs::create_dir(entry.directory()).unwrap();
-        assert!(tidy(&context).is_empty() && is_continued(&home, &id("a-1")), "it lives");
-        std::fs::remove_dir(entry.directory()).unwrap();
-        assert!(tidy(&context).is_empty() && !is_continued(&home, &id("a-1")));
-        assert!(home.workbenches().join("a-5").symlink_metadata().is_err());
     }
 }

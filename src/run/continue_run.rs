@@ -1,4 +1,4 @@
-//! Going on where a run ended: with the answer to its question, or with more to do.
+//! Going on where a run ended: the run that does is planned, claimed and started like any other, in the workbench of the run before.
 
 #![allow(missing_docs, reason = "a field without a comment is what its name says")]
 
@@ -6,52 +6,27 @@ use std::time::{Duration, Instant};
 
 use super::claim::{Claim, ClaimError};
 use super::context::Context;
-use super::continuation::predecessor::{NotContinuable, Predecessor, was_claimed};
-use super::continuation::{self};
+use super::continuation;
+use super::continuation::predecessor::{NotContinuable, Predecessor};
 use super::id::RunId;
+use super::launch::LaunchError;
 use super::prompt::Occasion;
-use super::question::settle::settle;
-use super::question::state::{self, Close, QuestionState};
 use super::record::{Origin, RecordError};
-use super::status::Status;
-use super::trigger::{Plan, TRIGGER_TIMEOUT, TriggerError};
-use super::workbench::Workbench;
-use crate::agent::LOGIN_SHELL_TIMEOUT;
+use super::trigger::{LEAST_LAUNCH, Plan, TriggerError};
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, Mode};
 use crate::routine::store::ROUTINES_LOCK_TIMEOUT;
 
-/// A run was not continued, or not yet.
+/// A run was not continued.
 #[derive(Debug, thiserror::Error)]
 pub enum ContinueError {
     /// It cannot be.
     #[error(transparent)]
     NotContinuable(#[from] NotContinuable),
-    /// Somebody closed its question before.
-    #[error("the question of run {run} was {state} at {at} ({by}){next}")]
-    Closed {
-        run: RunId,
-        /// How.
-        state: &'static str,
-        at: UnixSeconds,
-        by: String,
-        /// What to do, as the end of the sentence.
-        next: String,
-    },
-    /// It has no question.
-    #[error("run {run} asks nothing: it is {status}; show_run and list_runs say which runs ask")]
-    AsksNothing { run: RunId, status: Status },
-    /// The answer is kept, and nothing could go on with it yet.
-    #[error("the answer to run {run} is kept, and it goes on as soon as it can: {cause}")]
-    Postponed {
-        run: RunId,
-        /// Why.
-        cause: Box<TriggerError>,
-    },
     /// It could not be started.
     #[error(transparent)]
-    Trigger(#[from] TriggerError),
+    Trigger(TriggerError),
     /// What became of its question cannot be read.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -60,156 +35,104 @@ pub enum ContinueError {
     File(#[from] FileError),
 }
 
-impl From<ClaimError> for ContinueError {
-    fn from(error: ClaimError) -> Self {
-        TriggerError::from(error).into()
+impl From<TriggerError> for ContinueError {
+    fn from(error: TriggerError) -> Self {
+        match error {
+            TriggerError::NotContinuable(error) => Self::NotContinuable(error),
+            TriggerError::Claim(ClaimError::Continued { run, next }) => NotContinuable::Continued { run, next }.into(),
+            error => Self::Trigger(error),
+        }
     }
 }
 
-/// More for a run that is over.
-#[derive(Debug, Clone)]
-pub struct Request {
-    pub run: RunId,
-    /// The answer to its question, or what it should do.
-    pub text: String,
-    /// Who says so, and how.
-    pub by: String,
-    /// When it was asked for.
-    pub asked: Instant,
+/// A run that goes on, claimed and not started yet.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    plan: Plan,
+    claim: Claim,
 }
 
 /// How long a sweep that finds a workbench in use takes at most to put it back.
 const PUT_BACK_TIMEOUT: Duration = Duration::from_secs(2);
 const PUT_BACK_PAUSE: Duration = Duration::from_millis(10);
 
-/// Answers the question of a run, and starts the run that goes on with it; or continues one that asked nothing. Returns the new run,
-/// within 5 s of when it was asked for.
+/// Reads what the run is made of that goes on from another; nothing is written.
 ///
 /// # Errors
-/// Why it was not continued. An answer that was taken stays, and a janitor goes on with it.
-pub fn continue_run(context: &Context, request: Request) -> Result<RunId, ContinueError> {
-    let Request { run, text, by, asked } = request;
-    let (triggered, deadline) = (Moment::now(), asked + TRIGGER_TIMEOUT);
-    let before = Predecessor::find(context, &run)?;
-    let is_asked = before.outcome.status == Status::Asked;
-    let closed = if is_asked { state::read_close(&context.home, &run)? } else { None };
-    if let Some(close) = closed.as_ref().filter(|close| close.state == QuestionState::Answered) {
-        return Err(was_closed(close));
-    }
-    let plan = plan(context, before, text.clone())?;
-    let answer = Close::now(&run, QuestionState::Answered, Some(text), &by);
-    let is_answer = is_asked && closed.is_none();
-    if is_answer {
-        // What is known to keep it from going on is better known before the question is closed.
-        plan.check_budget(context, triggered.at)?;
-        if !state::close(&context.home, &answer)? {
-            let close = state::read_close(&context.home, &run)?;
-            return Err(was_closed(close.as_ref().unwrap_or(&answer)));
-        }
-    }
-    let claim = match claim(context, &plan, &run, &triggered) {
-        Ok(claim) => claim,
-        Err(ContinueError::Trigger(cause)) if is_answer => {
-            return Err(ContinueError::Postponed { run, cause: Box::new(cause) });
-        }
-        Err(error) => return Err(error),
-    };
-    if is_answer && let Err(error) = settle(context, &answer) {
-        tracing::warn!(%run, %error, "the answer is not in the history yet; a janitor sees to it");
-    }
-    Ok(plan.start(context, claim, deadline)?)
-}
-
-/// Decides that nothing follows from the question of a run.
-///
-/// # Errors
-/// It asks nothing, or its question was closed before.
-pub fn dismiss(context: &Context, run: &RunId, by: &str) -> Result<Close, ContinueError> {
-    let past = context.history.find(&context.home, run)?.ok_or_else(|| NotContinuable::NotFound(run.clone()))?;
-    if past.outcome.status != Status::Asked {
-        return Err(ContinueError::AsksNothing { run: run.clone(), status: past.outcome.status });
-    }
-    let close = Close::now(run, QuestionState::Dismissed, None, by);
-    if !state::close(&context.home, &close)? {
-        let earlier = state::read_close(&context.home, run)?;
-        return Err(was_closed(earlier.as_ref().unwrap_or(&close)));
-    }
-    if let Err(error) = settle(context, &close) {
-        tracing::warn!(%run, %error, "the dismissal is not in the history yet; a janitor sees to it");
-    }
-    Ok(close)
-}
-
-fn was_closed(Close { run, state, by, at, .. }: &Close) -> ContinueError {
-    let (state, next) = match state {
-        QuestionState::Answered | QuestionState::Open => {
-            ("answered", "; see which run goes on with list_runs".to_owned())
-        }
-        QuestionState::Dismissed => {
-            ("dismissed", format!("; continue it all the same with continue_run (moadim-mcp answer {run})"))
-        }
-        QuestionState::Expired => ("closed unanswered", String::new()),
-    };
-    ContinueError::Closed { run: run.clone(), state, at: *at, by: by.clone(), next }
-}
-
-/// Goes on with an answer for which no run was claimed, because a process died before that, or something kept it from it. The launch
-/// goes on in the background.
-///
-/// # Errors
-/// Something keeps it from going on still.
-pub(super) fn go_on_with_answer(context: &Context, answer: &Close) -> Result<(), ContinueError> {
-    let run = &answer.run;
-    if continuation::after(&context.home, run)?.is_some_and(|next| was_claimed(context, &next.run)) {
-        return Ok(());
-    }
-    let before = match Predecessor::find(context, run) {
-        Ok(before) => before,
-        // Nothing can ever go on with it.
-        Err(NotContinuable::Continued { .. } | NotContinuable::Reaped(_) | NotContinuable::NotFound(_)) => {
-            return Ok(());
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let plan = plan(context, before, answer.text.clone().unwrap_or_default())?;
-    let claim = claim(context, &plan, run, &Moment::now())?;
-    let (context, next) = (context.clone(), claim.entry.id().clone());
-    let launch = move || match plan.start(&context, claim, Instant::now() + LOGIN_SHELL_TIMEOUT) {
-        Ok(run) => tracing::info!(%run, "an answer is gone on with"),
-        // The run is recorded with the reason.
-        Err(error) => tracing::warn!(%error, "an answer could not be gone on with"),
-    };
-    // Without a thread the claim's lock is released, and the next watchdog pass records the run as `launch_failed`.
-    if let Err(error) = std::thread::Builder::new().name("answer".into()).spawn(launch) {
-        tracing::warn!(run = %next, %error, "no thread left to launch a run");
-    }
-    Ok(())
-}
-
-fn plan(context: &Context, before: Predecessor, text: String) -> Result<Plan, TriggerError> {
+/// As of a trigger.
+pub(super) fn plan(context: &Context, before: Predecessor, text: String) -> Result<Plan, ContinueError> {
     let routine = before.outcome.id.routine().clone();
     let occasion = Occasion { origin: Origin::Call, text: Some(text), continues: Some(Box::new(before)) };
-    Plan::read(context, &routine, occasion, Instant::now())
+    Ok(Plan::read(context, &routine, occasion, Instant::now())?)
 }
 
-/// Claims the run that goes on. From then on a sweep leaves the workbench alone.
-fn claim(context: &Context, plan: &Plan, run: &RunId, triggered: &Moment) -> Result<Claim, ContinueError> {
+/// Makes sure that a run which was planned is within its day's budget.
+pub(super) fn check_budget(context: &Context, plan: &Plan, now: UnixSeconds) -> Result<(), ContinueError> {
+    Ok(plan.check_budget(context, now)?)
+}
+
+/// Claims the run that goes on from `run`, so that it can be started until `deadline`. From then on a sweep leaves the workbench alone.
+///
+/// # Errors
+/// Nothing was claimed, or it was taken back: somebody else continues it, works there, or has removed it.
+pub(super) fn claim(
+    context: &Context,
+    plan: Plan,
+    run: &RunId,
+    triggered: &Moment,
+    deadline: Instant,
+) -> Result<Claimed, ContinueError> {
     let lock = FileLock::acquire(&context.home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT);
     let lock = lock.map_err(TriggerError::from)?;
     plan.check_unchanged(context)?;
     // Somebody may have continued it, or come to work there.
     let before = Predecessor::find(context, run)?;
+    if Instant::now() + LEAST_LAUNCH > deadline {
+        return Err(ContinueError::Trigger(TriggerError::HeldUp { secs: triggered.elapsed_secs_at(&Moment::now()) }));
+    }
     let claim = plan.claim_locked(context, triggered)?;
-    drop(lock);
-    // A sweep may have moved it away right before that, and puts it back as it sees the claim.
+    // A sweep may have moved the workbench away right before that, and puts it back as it sees the claim.
     let workbench = before.outcome.workbench(&context.home);
-    wait_for(&workbench);
-    Ok(claim)
-}
-
-fn wait_for(workbench: &Workbench) {
     let until = Instant::now() + PUT_BACK_TIMEOUT;
     while !workbench.exists() && Instant::now() < until {
         std::thread::sleep(PUT_BACK_PAUSE);
+    }
+    if !workbench.exists() {
+        let next = claim.entry.id().clone();
+        claim.entry.dispose(&context.home)?;
+        continuation::withdraw(&context.home, &next, run)?;
+        return Err(NotContinuable::Reaped(run.clone()).into());
+    }
+    drop(lock);
+    Ok(Claimed { plan, claim })
+}
+
+impl Claimed {
+    pub(super) fn run(&self) -> &RunId {
+        self.claim.entry.id()
+    }
+
+    /// Starts it, and returns when its agent has really been started.
+    ///
+    /// # Errors
+    /// Why it was not, until `deadline`. The run is then recorded with the reason.
+    pub(super) fn start(self, context: &Context, deadline: Instant) -> Result<RunId, TriggerError> {
+        self.plan.start(context, self.claim, deadline)
+    }
+
+    /// Starts it without anybody waiting for it.
+    pub(super) fn start_in_background(self, context: &Context, deadline: Instant) {
+        let (context, run) = (context.clone(), self.run().clone());
+        let start = move || match self.start(&context, deadline) {
+            Ok(run) => tracing::info!(%run, "it goes on with an answer"),
+            Err(TriggerError::Launch(LaunchError { run, reason, .. })) => {
+                tracing::warn!(%run, reason, "it did not start")
+            }
+            Err(error) => tracing::warn!(%error, "a run does not go on with its answer yet"),
+        };
+        // Without a thread the claim's lock is released, and the next watchdog pass records the run as `launch_failed`.
+        if let Err(error) = std::thread::Builder::new().name("answer".into()).spawn(start) {
+            tracing::warn!(%run, %error, "no thread left to launch a run");
+        }
     }
 }

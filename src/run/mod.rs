@@ -7,6 +7,7 @@
 //! and `log`, what the agent printed.
 
 pub(crate) mod abandoned;
+pub mod answer;
 pub(crate) mod argument_space;
 pub(crate) mod budget;
 mod carriers;

@@ -6,7 +6,6 @@ use rustix::io::Errno;
 use serde::Deserialize;
 
 use super::continuation;
-use super::continuation::take_over::take_over;
 use super::entry::Entry;
 use super::id::RunId;
 use super::record::{self, Outcome, RecordError};
@@ -80,10 +79,6 @@ fn cannot_be_one(error: &FileError) -> bool {
 
 pub(super) fn write_outcome(home: &Home, outcome: &Outcome) -> Result<(), FileError> {
     let workbench = outcome.workbench(home);
-    // Whoever launched it may have died before the files of the run that it continues were out of the way.
-    if let Some(predecessor) = &outcome.continues {
-        take_over(home, &workbench, predecessor)?;
-    }
     // The agent may have removed or replaced its workbench, closed it, or put something in the outcome's place.
     if workbench.exists() {
         restore_access(workbench.directory())?;

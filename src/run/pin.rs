@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 
+use super::continuation::workbench_of;
 use super::entry::Entry;
 use super::id::RunId;
 use super::workbench::Workbench;
@@ -32,7 +33,7 @@ pub fn pin(home: &Home, run: &RunId) -> Result<(), PinError> {
     if !there() {
         return Err(PinError::NotFound(run.clone()));
     }
-    let path = file(home, run);
+    let path = file(home, run)?;
     if !is_pinned(home, run) {
         atomic_file::write(&path, format!("pinned at {}\n", UnixSeconds::now()).as_bytes())?;
     }
@@ -49,7 +50,7 @@ pub fn pin(home: &Home, run: &RunId) -> Result<(), PinError> {
 /// # Errors
 /// The system refuses.
 pub fn unpin(home: &Home, run: &RunId) -> Result<(), FileError> {
-    let path = file(home, run);
+    let path = file(home, run)?;
     match std::fs::remove_file(&path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(FileError::io("remove", &path, source)),
         _ => Ok(()),
@@ -58,15 +59,15 @@ pub fn unpin(home: &Home, run: &RunId) -> Result<(), FileError> {
 
 /// Whether a run is pinned. A pin that cannot be looked at counts as there.
 pub fn is_pinned(home: &Home, run: &RunId) -> bool {
-    match file(home, run).symlink_metadata() {
-        Ok(_) => true,
-        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    match file(home, run).map(|file| file.symlink_metadata()) {
+        Ok(Err(error)) => error.kind() != io::ErrorKind::NotFound,
+        Ok(Ok(_)) | Err(_) => true,
     }
 }
 
 /// A pin keeps the workbench, so all runs in it share one.
-fn file(home: &Home, run: &RunId) -> PathBuf {
-    home.pins().join(Workbench::name_of(home, run).to_string())
+fn file(home: &Home, run: &RunId) -> Result<PathBuf, FileError> {
+    Ok(home.pins().join(workbench_of(home, run)?.to_string()))
 }
 
 /// Lists the pinned workbenches by the runs that they were made for. Any file with the name of a run pins it: a person may make one by hand.

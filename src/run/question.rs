@@ -1,6 +1,5 @@
 //! What a run asks a person: its `question.md`, or a login that its agent lacks.
 
-pub(crate) mod settle;
 pub mod state;
 
 use std::io::Read;

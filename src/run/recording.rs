@@ -2,12 +2,14 @@
 
 use super::abandoned::Remains;
 use super::context::Context;
+use super::continuation::take_over::take_over;
 use super::disagreement::Facts;
 use super::entry::Entry;
 use super::examine::examine;
 use super::history::{self, Known};
 use super::home_machine;
 use super::hook;
+use super::id::RunId;
 use super::job_order::is_on_slurm;
 use super::liveness::{Judgement, Placed, was_taken};
 use super::outcome_file::{write_outcome, written_outcome};
@@ -19,9 +21,10 @@ use super::retries::{self, Settled};
 use super::status::Status;
 use super::this_machine::Here;
 use super::verified::{add_evidence, believe_only};
+use super::workbench::Workbench;
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
-use crate::home::atomic_file;
+use crate::home::atomic_file::{self, FileError};
 use crate::process_tree::ProcessId;
 
 /// The end of a run, once its processes are gone: what its supervisor does, and a judge as far as that is left to do.
@@ -68,6 +71,7 @@ impl End<'_> {
         if !self.is_written {
             let text = self.text();
             retries::tell_what_follows(self.context, &mut self.outcome, text.as_deref());
+            make_way(&self.context.home, self.entry, self.outcome.continues.as_ref(), self.outcome.workbench_name())?;
             write_outcome(&self.context.home, &self.outcome)?;
         }
         Ok(())
@@ -98,6 +102,17 @@ impl End<'_> {
             Err(_) if !self.entry.exists() => Ok(()),
             disposed => Ok(disposed?),
         }
+    }
+}
+
+/// Moves the files of the run before out of the way of one that no supervisor had: whoever launched it may have died before that was
+/// done. Later, its agent may have put anything there.
+fn make_way(home: &Home, entry: &Entry, predecessor: Option<&RunId>, workbench: &RunId) -> Result<(), FileError> {
+    match predecessor {
+        Some(predecessor) if entry.exists() && entry.supervisor().is_ok_and(|taken| taken.is_none()) => {
+            take_over(home, &Workbench::named(home, workbench), predecessor)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -193,6 +208,8 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
         finish(context, entry, &past.outcome, true, Known::Perhaps)?;
         return Ok(past.outcome);
     }
+    // Before its files are read: they would be those of the run before.
+    make_way(&context.home, entry, manifest.continues.as_ref(), manifest.workbench_name())?;
     let remains = Remains::read(context, entry, manifest, placed, Source::Abandoned)?;
     let mut outcome = Outcome::new(manifest, remains.started.as_ref(), remains.ending(manifest, UnixSeconds::now()));
     let Remains { started, exit, verification, summary, question, .. } = remains;
@@ -252,8 +269,10 @@ pub fn outcome_left_behind(
     let verification = atomic_file::unless_damaged(entry.verified())?;
     // This is a command that a person types.
     let summary = outcome.output.take();
-    // It lies about itself alone.
+    // It lies about itself alone, and about no other workbench.
     outcome.agent.clone_from(&manifest.command.agent);
+    outcome.continues.clone_from(&manifest.continues);
+    outcome.workbench.clone_from(&manifest.workbench);
     // Another run may be kept away from this node.
     outcome.job = atomic_file::unless_damaged(entry.supervisor_on_node())?.and_then(|taken| taken.job);
     outcome.set_said(summary, &manifest.command, &manifest.workbench(home));

@@ -154,7 +154,7 @@ pub enum TriggerError {
 pub(super) const TRIGGER_TIMEOUT: Duration = Duration::from_millis(4_700);
 
 /// How much of a trigger's time its launch needs: one that runs out of time leaves a run that failed.
-const LEAST_LAUNCH: Duration = Duration::from_millis(500);
+pub(super) const LEAST_LAUNCH: Duration = Duration::from_millis(500);
 
 /// The least time that a trigger waits for the routines' lock, however late it is.
 const LEAST_LOCK_TIMEOUT: Duration = Duration::from_millis(200);

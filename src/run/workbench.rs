@@ -36,13 +36,14 @@ impl Workbench {
     /// Finds the workbench of a run, and that run's own files in it: it may go on in the workbench of another run, and another may
     /// go on in its. For looking only: the link that says so is within an agent's reach.
     pub fn of(home: &Home, run: &RunId) -> Self {
-        let found = Self::named(home, &Self::name_of(home, run));
-        if continuation::is_continued(home, run) { found.of_previous(run) } else { found }
-    }
-
-    /// Returns the name of the workbench of a run.
-    pub fn name_of(home: &Home, run: &RunId) -> RunId {
-        continuation::linked_workbench(home, run).unwrap_or_else(|| run.clone())
+        let linked = continuation::linked_workbench(home, run);
+        let found = Self::named(home, linked.as_ref().unwrap_or(run));
+        if !continuation::is_continued(home, run) {
+            return found;
+        }
+        // Until they were moved there, they are where they were.
+        let previous = found.clone().of_previous(run);
+        if previous.files.is_dir() { previous } else { found }
     }
 
     /// Returns the same with the files of a run that another one continued.

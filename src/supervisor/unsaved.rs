@@ -20,7 +20,7 @@ impl Supervisor {
     /// Looks at every repository of the workbench.
     pub(super) fn look_for_work(&mut self) -> Vec<Work> {
         let context = self.context.clone();
-        let name = self.manifest.workbench.as_ref().unwrap_or(&self.manifest.id).clone();
+        let name = self.manifest.workbench_name().clone();
         let cookie = self.manifest.cookie;
         // A request for the end is announced by the same signal.
         let is_asked =

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::clock::UnixSeconds;
 use crate::home::config::AnswersFrom;
 use crate::mcp::call::{Call, Form, Question, Reply};
 use crate::mcp::tool::{Hints, Tool};
@@ -14,8 +15,8 @@ use crate::query::listing;
 use crate::query::question_view::QuestionView;
 use crate::query::view::RunView;
 use crate::quote::shortened;
+use crate::run::answer::{Request, answer, dismiss};
 use crate::run::context::{App, Context};
-use crate::run::continue_run::{Request, continue_run, dismiss};
 use crate::run::id::RunId;
 use crate::run::options::{calling_run, check_may_give_text};
 
@@ -54,6 +55,8 @@ pub(crate) struct Said {
     /// Absent where the question is to be dismissed.
     #[serde(default)]
     text: Option<String>,
+    /// When they were shown the run.
+    seen: UnixSeconds,
 }
 
 /// Within which a call answers, and the least time for the look at what it started.
@@ -68,10 +71,10 @@ fn run(app: &App, arguments: ContinueRun, call: &Call) -> anyhow::Result<Reply<C
         bail!("give either `text` or `dismiss`: a question that is dismissed has no answer");
     }
     let said = call.agreed_to::<Said>().filter(|said| said.run == run);
+    let now = || Said { run: run.clone(), text: text.clone(), seen: UnixSeconds::now() };
     let said = match said {
         Some(said) => said,
-        None if call.is_persons => Said { run: run.clone(), text: text.clone() },
-        None if may_answer(&context, &run)? => Said { run: run.clone(), text: text.clone() },
+        None if call.is_persons || may_answer(&context, &run)? => now(),
         None => return Ok(Reply::Ask(question(&context, run, text.as_deref(), dismisses)?)),
     };
     let by = match (call.is_persons, call.agreed.is_some()) {
@@ -88,7 +91,7 @@ fn run(app: &App, arguments: ContinueRun, call: &Call) -> anyhow::Result<Reply<C
         };
         // A call that waited for a person begins now.
         let asked = if call.agreed.is_some() { Instant::now() } else { call.received };
-        continue_run(&context, Request { run, text, by: by.to_owned(), asked })?
+        answer(&context, Request { run, text, by: by.to_owned(), seen: said.seen, asked })?
     };
     let rest = (call.received + ANSWER_TIMEOUT).saturating_duration_since(Instant::now()).max(LEAST_LOOK);
     Ok(Reply::Answer(Continued { run: listing::find_within(&context, &next, rest)? }))
@@ -101,6 +104,9 @@ fn may_answer(context: &Context, run: &RunId) -> anyhow::Result<bool> {
     }
     Ok(check_may_give_text(context, run.routine(), calling_run(context)?.as_ref()).is_ok())
 }
+
+/// How long a proposal may be to be one of the options.
+const MAX_OPTION_CHARS: usize = 200;
 
 /// How much of a question is shown where the host asks the person.
 const MAX_SHOWN_CHARS: usize = 1500;
@@ -118,14 +124,18 @@ fn question(context: &Context, run: RunId, proposed: Option<&str>, dismisses: bo
         "only a person answers here (answers_from = \"person\" in config.toml), and this host could not ask one: answer in the dashboard \
          (moadim-mcp dashboard), or with: moadim-mcp answer {run}"
     );
+    let terms = json!(Said { run, text: None, seen: UnixSeconds::now() });
     if dismisses {
         let message = format!("{about}\n\nClose this question, so that nothing follows?");
-        return Ok(Question { message, otherwise, terms: json!(Said { run, text: None }), form: Form::Confirm });
+        return Ok(Question { message, otherwise, terms, form: Form::Confirm });
     }
     let proposal = proposed
         .map(|text| format!("\n\nProposed by the model: {}", shortened(text, MAX_SHOWN_CHARS)))
         .unwrap_or_default();
-    let options = asked.map(|question| question.options).unwrap_or_default();
+    let mut options = asked.map(|question| question.options).unwrap_or_default();
+    // One choice more, so that nobody has to type it again.
+    let proposed = proposed.filter(|text| text.chars().count() <= MAX_OPTION_CHARS && !text.contains(char::is_control));
+    options.extend(proposed.map(str::to_owned).filter(|text| !options.contains(text)));
     let message = format!("{about}{proposal}");
-    Ok(Question { message, otherwise, terms: json!(Said { run, text: None }), form: Form::Words { options } })
+    Ok(Question { message, otherwise, terms, form: Form::Words { options } })
 }

@@ -2,7 +2,7 @@
 
 #![allow(missing_docs, reason = "a field without a comment is what its name says")]
 
-use super::{after, is_any_unfinished, runs_of};
+use super::{after, is_any_unfinished, runs_of, was_claimed};
 use crate::agent::output::AskedQuestion;
 use crate::agent::{Agent, is_session_id};
 use crate::home::atomic_file::FileError;
@@ -98,7 +98,14 @@ impl Predecessor {
         }
         let runs = runs_of(&context.home, past.outcome.workbench_name());
         let runs = runs.map_err(|cause| NotContinuable::Unknown { run: first.clone(), cause })?;
-        Self::find(context, runs.last().unwrap_or(first)).map(Some)
+        let newest = Self::find(context, runs.last().unwrap_or(first))?;
+        let outcome = &newest.outcome;
+        if outcome.origin.attempt_of(&outcome.id).0 == first {
+            Ok(Some(newest))
+        } else {
+            // Somebody had it go on since with something else.
+            Err(NotContinuable::Continued { run: first.clone(), next: outcome.id.clone() })
+        }
     }
 
     /// Finds a run that can be continued.
@@ -151,10 +158,4 @@ fn last_started_before(context: &Context, outcome: &Outcome) -> Result<Option<Ou
         before = past.outcome.continues.filter(|before| *before < run);
     }
     Ok(None)
-}
-
-/// Whether a run that was to continue another came to be: a process may have died before that.
-pub(crate) fn was_claimed(context: &Context, run: &RunId) -> bool {
-    let home = &context.home;
-    Entry::of(home, run).exists() || !context.history.find(home, run).is_ok_and(|past| past.is_none())
 }

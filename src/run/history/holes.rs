@@ -8,9 +8,11 @@ use std::sync::atomic::Ordering;
 use super::files::{self, HistoryFile};
 use super::{Known, UpdateError, append, search};
 use crate::clock::UnixSeconds;
+use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::config::Config;
 use crate::run::context::Context;
+use crate::run::continuation;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::on_disk::ids_with_workbench;
@@ -68,10 +70,18 @@ fn find(context: &Context) -> Result<Vec<Outcome>, FileError> {
     }
     let kept_since = kept_since(&files, &context.config, UnixSeconds::now());
     // A workbench without an outcome is another program's, or damaged, which the sweep reports.
-    let outcomes = suspects.iter().filter_map(|run| read_outcome(&Workbench::of(home, run), run).ok());
+    let outcomes = suspects.iter().filter_map(|run| outcome_of(home, run));
     let mut holes: Vec<Outcome> = outcomes.filter(|outcome| outcome.finished_at > kept_since).collect();
     holes.sort_by_key(|outcome| outcome.finished_at);
     Ok(holes)
+}
+
+/// Reads the outcome of a run; which workbench it was in is for the records to say.
+fn outcome_of(home: &Home, run: &RunId) -> Option<Outcome> {
+    let outcome = read_outcome(&Workbench::of(home, run), run).ok()?;
+    let record = continuation::of(home, run).ok()?;
+    let (continues, workbench) = record.map(|one| (one.continues, one.workbench)).unzip();
+    Some(Outcome { continues, workbench, ..outcome })
 }
 
 /// Returns the time after which no line was dropped on purpose: what ended later and has none has lost it.

@@ -67,6 +67,9 @@ pub(crate) struct Unsettled {
 #[derive(Serialize, Deserialize)]
 struct Mark {
     asked: Moment,
+    /// Whether the history has the line of its close.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_recorded: bool,
 }
 
 fn close_file(home: &Home, run: &RunId) -> PathBuf {
@@ -84,7 +87,7 @@ fn mark_file(home: &Home, run: &RunId) -> PathBuf {
 pub(crate) fn open(home: &Home, run: &RunId) -> Result<(), FileError> {
     let file = mark_file(home, run);
     make_parent(&file)?;
-    atomic_file::write_json_once(&file, &Mark { asked: Moment::now() }).map(drop)
+    atomic_file::write_json_once(&file, &Mark { asked: Moment::now(), is_recorded: false }).map(drop)
 }
 
 /// Closes a question; returns whether this was the first time.
@@ -109,6 +112,21 @@ pub fn read_close(home: &Home, run: &RunId) -> Result<Option<Close>, RecordError
         Err(RecordError::File(error)) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the history is known to have the line of a close.
+pub(crate) fn is_recorded(home: &Home, run: &RunId) -> bool {
+    atomic_file::read_json(&mark_file(home, run)).is_ok_and(|mark: Mark| mark.is_recorded)
+}
+
+/// Notes that the history has the line of a close, if something still follows from it.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn note_recorded(home: &Home, run: &RunId) -> Result<(), FileError> {
+    let file = mark_file(home, run);
+    let mark = atomic_file::unless_damaged(atomic_file::read_json_if_present::<Mark>(&file))?;
+    mark.map_or(Ok(()), |mark| atomic_file::write_json(&file, &Mark { is_recorded: true, ..mark }))
 }
 
 /// Whether something still has to follow from a question. A mark that cannot be looked at counts as there.

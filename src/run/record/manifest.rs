@@ -82,7 +82,12 @@ pub struct Verify {
 impl Manifest {
     /// Returns the workbench in which it takes place.
     pub(crate) fn workbench(&self, home: &Home) -> Workbench {
-        Workbench::named(home, self.workbench.as_ref().unwrap_or(&self.id))
+        Workbench::named(home, self.workbench_name())
+    }
+
+    /// Returns the name of that workbench.
+    pub(crate) fn workbench_name(&self) -> &RunId {
+        self.workbench.as_ref().unwrap_or(&self.id)
     }
 
     /// Whether the run takes place on a node, as a job of Slurm.
