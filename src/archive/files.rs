@@ -14,6 +14,9 @@ use super::record::{ArchivedFile, PathText};
 use crate::git::has_real_parents;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::{WORKBENCH_FILES, make_directory, make_parent, random_suffix, stable_hash, stable_hash_on};
+use crate::run::id::RunId;
+use crate::run::report::REPORT_FILE;
+use crate::run::workbench::PREVIOUS;
 
 /// Characters that make a pattern of a path.
 const PATTERN: [char; 5] = ['*', '?', '[', '{', '!'];
@@ -28,7 +31,10 @@ pub(super) fn find(root: &Path, patterns: &[String], deadline: Instant) -> Resul
     let patterns = patterns.iter().map(|one| one.strip_prefix("./").unwrap_or(one).trim_end_matches('/'));
     let (wild, plain): (Vec<&str>, Vec<&str>) = patterns.partition(|one| one.contains(PATTERN));
     let mut found = Vec::new();
-    for path in plain.into_iter().map(Path::new).filter(|path| is_ordinary(path)) {
+    let moved = if plain.contains(&REPORT_FILE) { reports_of_previous_runs(root) } else { Vec::new() };
+    let plain = plain.into_iter().map(PathBuf::from).chain(moved);
+    for path in plain.filter(|path| is_ordinary(path)) {
+        let path = path.as_path();
         let full = root.join(path);
         match full.symlink_metadata() {
             Ok(_) if !has_real_parents(root, &full) => {}
@@ -53,6 +59,20 @@ pub(super) fn find(root: &Path, patterns: &[String], deadline: Instant) -> Resul
     found.sort_unstable();
     found.dedup();
     Ok(found)
+}
+
+/// Names the reports of runs that others continued in this workbench, which may be there or not.
+fn reports_of_previous_runs(root: &Path) -> Vec<PathBuf> {
+    let runs = std::fs::read_dir(root.join(PREVIOUS)).into_iter().flatten().filter_map(Result::ok);
+    let runs = runs.filter(|run| run.file_name().to_str().is_some_and(|name| name.parse::<RunId>().is_ok()));
+    runs.map(|run| Path::new(PREVIOUS).join(run.file_name()).join(REPORT_FILE)).collect()
+}
+
+/// Whether a path is that of a file of ours, of the newest run or of one before it.
+fn is_ours(path: &Path) -> bool {
+    let below = path.strip_prefix(PREVIOUS).ok().and_then(|below| below.components().next().map(|run| (run, below)));
+    let own = below.and_then(|(run, below)| below.strip_prefix(run.as_os_str()).ok()).unwrap_or(path);
+    own.parent() == Some(Path::new("")) && WORKBENCH_FILES.iter().any(|name| own == Path::new(name))
 }
 
 /// Whether a path stays below where it begins, and out of what git keeps.
@@ -83,9 +103,7 @@ pub(super) fn count_others(
         return Ok(others);
     }
     walk(root, &enters, deadline, &mut |path, metadata| {
-        let is_ours =
-            path.parent() == Some(Path::new("")) && WORKBENCH_FILES.iter().any(|name| path == Path::new(name));
-        if !is_ours && archived.binary_search_by(|one| one.as_path().cmp(path)).is_err() {
+        if !is_ours(path) && archived.binary_search_by(|one| one.as_path().cmp(path)).is_err() {
             others.files += 1;
             others.bytes += metadata.blocks() * 512;
         }

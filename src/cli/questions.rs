@@ -8,7 +8,6 @@ use super::table::{Table, text};
 use super::time::moment;
 use crate::clock::UnixSeconds;
 use crate::query::listing;
-use crate::query::view::RunView;
 use crate::routine::slug::Slug;
 use crate::run::question::state::open_runs;
 
@@ -25,7 +24,13 @@ pub(super) fn questions(arguments: Arguments) -> anyhow::Result<()> {
     let context = app::open()?.context_for_looking();
     let mut runs = open_runs(&context.home)?;
     runs.retain(|run| arguments.routine.as_ref().is_none_or(|routine| run.routine() == routine));
-    let found: Vec<RunView> = runs.iter().filter_map(|run| listing::find(&context, run).ok()).collect();
+    let mut found = Vec::new();
+    for run in &runs {
+        match listing::find(&context, run) {
+            Ok(run) => found.push(run),
+            Err(error) => eprintln!("moadim-mcp: the question of run {run} cannot be read: {error}"),
+        }
+    }
     if arguments.format.json {
         return print_json(&json!({ "runs": found }));
     }

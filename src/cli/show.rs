@@ -8,16 +8,18 @@ use super::app::{self, Format, print_json};
 use super::completion;
 use super::time::moment;
 use super::usage::today_in_words;
-use crate::agent::output::{LimitWarning, Needs, Summary, grouped, limit_in_words, plain};
+use crate::agent::output::{LimitWarning, Needs, Summary, Usage, grouped, limit_in_words, plain};
 use crate::clock::{HumanDuration, UnixSeconds};
 use crate::git::Work;
 use crate::mcp::tools::routines::{GetRoutine, WholeRoutine, get_routine};
 use crate::mcp::tools::runs::{GetRun, get_run};
-use crate::query::inspect::Inspection;
+use crate::query::inspect::{Chain, Inspection};
+use crate::query::question_view::QuestionView;
 use crate::quote::{quote, shell_word};
 use crate::routine::slug::Slug;
 use crate::routine::store;
 use crate::run::context::App;
+use crate::run::question::state::QuestionState;
 use crate::run::record::SlurmJob;
 
 #[derive(clap::Args)]
@@ -139,7 +141,9 @@ fn show_run(app: &App, name: &str, format: Format) -> anyhow::Result<()> {
         return print_json(&answer);
     }
     let now = UnixSeconds::now();
-    let Inspection { run, agent, options, retention, archive, recover_command, window_problem, log_tail, .. } = answer;
+    let Inspection {
+        run, chain, agent, options, retention, archive, recover_command, window_problem, log_tail, ..
+    } = answer;
     let summary = run.output.unwrap_or_default();
     let options = options.iter().map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>().join(", ");
     let work: Vec<String> = run.work.iter().filter(|work| Work::is_unsaved(work)).map(ToString::to_string).collect();
@@ -148,6 +152,9 @@ fn show_run(app: &App, name: &str, format: Format) -> anyhow::Result<()> {
         ("routine", Some(run.routine)),
         ("status", Some(run.outcome.unwrap_or(run.status).to_string())),
         ("why", run.status_reason),
+        ("continues", run.continues.map(|before| before.to_string())),
+        ("continued by", run.continued_by.map(|next| next.to_string())),
+        ("all of them", chain.as_ref().map(chain_in_words)),
         ("report", run.report.as_ref().map(|report| report.headline.clone())),
         ("agent", agent),
         ("options", Some(options)),
@@ -178,18 +185,45 @@ fn show_run(app: &App, name: &str, format: Format) -> anyhow::Result<()> {
         ("window", window_problem),
         ("to continue it", run.resume_command),
     ])?;
+    if let Some(question) = &run.question {
+        print_text("QUESTION", &question_in_words(question, now))?;
+    }
     let report = run.report.and_then(|report| report.text);
     print_text("REPORT", report.as_deref().unwrap_or_default())?;
     print_text("THE AGENT'S LAST MESSAGE", summary.result.as_deref().unwrap_or_default())?;
     print_text("END OF THE LOG", &log_tail)
 }
 
+fn question_in_words(question: &QuestionView, now: UnixSeconds) -> String {
+    let QuestionView { text, state, answer, closed_at, closed_by, .. } = question;
+    let state = match state {
+        Some(QuestionState::Open) => "open".to_owned(),
+        Some(state) => {
+            let at = closed_at.map(|at| format!(", {}", moment(at, now))).unwrap_or_default();
+            let by = closed_by.as_ref().map(|by| format!(" ({by})")).unwrap_or_default();
+            format!("{state}{at}{by}")
+        }
+        None => "what became of it is in the history".to_owned(),
+    };
+    let answer = answer.as_ref().map(|answer| format!("\n\nAnswer: {answer}")).unwrap_or_default();
+    format!("{text}\n\n[{state}]{answer}")
+}
+
+fn chain_in_words(chain: &Chain) -> String {
+    let runs: Vec<String> = chain.runs.iter().map(ToString::to_string).collect();
+    let used = chain.usage.as_ref().map(|usage| format!("; together {}", usage_in_words(usage))).unwrap_or_default();
+    format!("{}{used}", runs.join(", "))
+}
+
 fn used(summary: &Summary) -> Option<String> {
-    let usage = summary.usage.as_ref()?;
-    let cost = usage.cost_usd.map(|cost| format!(", {cost} at list prices")).unwrap_or_default();
     let so_far = if summary.so_far { " so far" } else { "" };
+    Some(format!("{}{so_far}", usage_in_words(summary.usage.as_ref()?)))
+}
+
+fn usage_in_words(usage: &Usage) -> String {
+    let cost = usage.cost_usd.map(|cost| format!(", {cost} at list prices")).unwrap_or_default();
     let (input, output) = (grouped(usage.input_tokens), grouped(usage.output_tokens));
-    Some(format!("{input} tokens in, {output} out{cost}{so_far}"))
+    format!("{input} tokens in, {output} out{cost}")
 }
 
 fn near(warning: &LimitWarning, now: UnixSeconds) -> String {

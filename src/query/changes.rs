@@ -126,7 +126,9 @@ impl Observer {
                 let workbench = Workbench::of(home, id);
                 mark.add_file(Entry::of(home, id).directory());
                 mark.add_file(&workbench.outcome_file());
-                mark.add_file(&home.pins().join(id.to_string()));
+                mark.add_file(&workbench.pin_file(home));
+                mark.add_file(&home.questions().join(format!("{id}.json")));
+                mark.add_file(&home.continuations().join(format!("{id}.json")));
                 // Only the existence of the workbench: the agent works in it.
                 mark.add_fact(&workbench.exists());
             }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::view::{RunView, outcome_of, recorded_outcome};
 use super::{listing, wait};
-use crate::agent::output::Summary;
+use crate::agent::output::{Summary, Usage as AgentUsage};
 use crate::archive;
 use crate::clock::{HumanDuration, UnixSeconds};
 use crate::git::Work;
@@ -17,7 +17,7 @@ use crate::process_tree::{Process, ProcessId, Scan, Usage, usage};
 use crate::quote::quote;
 use crate::routine::bounds::Retention;
 use crate::run::context::Context;
-use crate::run::continuation::workbench_name;
+use crate::run::continuation::{runs_of, workbench_name};
 use crate::run::end::EndError;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
@@ -38,6 +38,8 @@ pub struct Inspection {
     /// As in list_runs.
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub run: RunView,
+    /// The runs that went on in one workbench, this one among them, and what they used together.
+    pub chain: Option<Chain>,
     /// Whether anything of it is alive.
     pub liveness: LivenessView,
     /// How that is known.
@@ -69,6 +71,17 @@ pub struct Inspection {
     pub last_output_at: Option<UnixSeconds>,
     /// The last 50 lines that it printed, 8 KiB at most.
     pub log_tail: String,
+}
+
+/// Runs that went on in one workbench.
+#[serde_with::skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Chain {
+    /// The first one first.
+    pub runs: Vec<RunId>,
+    /// The sum of what those that are over reported.
+    #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
+    pub usage: Option<AgentUsage>,
 }
 
 /// An archive of a run.
@@ -154,6 +167,7 @@ pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
             files: archive.file_count(),
         }),
         recover_command: can_recover.then(|| archive::recover_command(id)),
+        chain: chain(context, &run),
         liveness,
         liveness_reason,
         retention: retention(&run, outcome.as_ref(), workbench.exists()),
@@ -173,6 +187,32 @@ pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
         log_tail: tail.map_or_else(|error| format!("[moadim] {error}"), |tail| tail.text),
         run,
     })
+}
+
+/// Returns the runs that a run belongs to, if others went on from it or it went on from others.
+fn chain(context: &Context, run: &RunView) -> Option<Chain> {
+    if run.continues.is_none() && run.continued_by.is_none() {
+        return None;
+    }
+    let name = workbench_name(context, &run.id);
+    let mut runs = runs_of(&context.home, &name).ok()?;
+    if !runs.contains(&run.id) {
+        // The records went with the workbench.
+        runs = vec![run.id.clone()];
+        let mut before = run.continues.clone();
+        while let Some(earlier) = before.filter(|earlier| *earlier < runs[runs.len() - 1]) {
+            before =
+                context.history.find(&context.home, &earlier).ok().flatten().and_then(|past| past.outcome.continues);
+            runs.push(earlier);
+        }
+        runs.reverse();
+    }
+    let past = runs.iter().filter_map(|run| context.history.find(&context.home, run).ok().flatten());
+    let usage = past.filter_map(|past| past.outcome.output?.usage).reduce(|mut sum, usage| {
+        sum.add(&usage);
+        sum
+    });
+    Some(Chain { runs, usage })
 }
 
 fn liveness(run: &RunView, assessment: Option<&Assessment>, is_recorded: bool) -> (LivenessView, String) {

@@ -21,6 +21,7 @@ use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, JUDGE_LOCK_TIMEOUT, look};
 use crate::run::on_disk::{ids, ids_with_workbench, workbench_ids};
 use crate::run::outcome_file::read_newest_outcome;
+use crate::run::question::state::read_close;
 use crate::run::record::{Manifest, Outcome};
 use crate::run::retention::Newest;
 use crate::run::status::Status;
@@ -413,9 +414,15 @@ fn newest(home: &Home, routine: &Slug, keep_last: u64) -> HashSet<RunId> {
     ids.retain(|id| {
         !newest.is_full()
             && !is_any_unfinished(home, id)
-            && read_newest_outcome(home, id).is_ok_and(|outcome| newest.takes_status(outcome.status))
+            && read_newest_outcome(home, id).is_ok_and(|outcome| takes(home, &mut newest, &outcome))
     });
     ids.into_iter().collect()
+}
+
+/// Counts a run among the newest, unless it waits for an answer.
+fn takes(home: &Home, newest: &mut Newest, outcome: &Outcome) -> bool {
+    let is_open = outcome.status == Status::Asked && read_close(home, &outcome.id).is_ok_and(|close| close.is_none());
+    !is_open && newest.takes_status(outcome.status)
 }
 
 #[cfg(test)]

@@ -68,6 +68,7 @@ impl Definition {
         check_bound("failed_ttl_secs", self.failed_ttl_secs, ttl_ceiling)?;
         check_bound("max_silence_secs", self.max_silence_secs, runtime_ceiling)?;
         check_bound("answer_within_secs", self.answer_within_secs, ttl_ceiling)?;
+        repository::check_names(&self.repositories)?;
         self.resources.check_allowed(config)?;
         self.checked_schedule().map(drop)
     }

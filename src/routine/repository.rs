@@ -195,10 +195,29 @@ fn check_directory(directory: &str) -> Result<(), InvalidField> {
             "agents take settings and hooks from such directories, and git `.git`; give a name without a dot first",
         );
     }
-    if WORKBENCH_FILES.iter().any(|ours| parts[0].eq_ignore_ascii_case(ours)) {
-        return refuse("that name is taken in every workbench; give another");
+    if is_taken(directory) && !is_taken_since_it_could_be_saved(directory) {
+        return refuse(TAKEN);
     }
     Ok(())
+}
+
+const TAKEN: &str = "that name is taken in every workbench; give another";
+
+fn is_taken(directory: &str) -> bool {
+    let first = directory.split('/').next().unwrap_or_default();
+    WORKBENCH_FILES.iter().any(|ours| first.eq_ignore_ascii_case(ours))
+}
+
+/// Whether a name was free in 0.1.0: a routine that has it still loads.
+fn is_taken_since_it_could_be_saved(directory: &str) -> bool {
+    let first = directory.split('/').next().unwrap_or_default();
+    ["answer.md", "previous", "question.md"].iter().any(|name| first.eq_ignore_ascii_case(name))
+}
+
+/// Checks what is saved now, where more names are taken than in a file that is there already.
+pub(super) fn check_names(repositories: &[Repository]) -> Result<(), InvalidField> {
+    let taken = repositories.iter().filter_map(directory_of).find(|directory| is_taken(directory));
+    taken.map_or(Ok(()), |name| Err(InvalidField::new("repositories.directory", format_args!("'{name}'"), TAKEN)))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::context::Context;
 use super::entry::Entry;
 use super::home_machine::{self, NotHere};
-use super::on_disk::workbench_ids;
+use super::on_disk::ids_with_workbench;
 use super::outcome_file::read_outcome;
 use super::record::{JobOrder, Origin};
 use super::status::Status;
@@ -111,7 +111,7 @@ const SEARCHED_WORKBENCHES: usize = 32;
 /// no loss: the run may then be placed there again.
 fn excluded_nodes(context: &Context, routine: &Routine, origin: &Origin) -> Vec<String> {
     let Origin::Retry { of, .. } = origin else { return Vec::new() };
-    let mut ids = workbench_ids(&context.home).unwrap_or_default();
+    let mut ids = ids_with_workbench(&context.home).unwrap_or_default();
     ids.retain(|id| *id.routine() == routine.slug);
     ids.sort_unstable_by(|a, b| b.cmp(a));
     let node = |id| {

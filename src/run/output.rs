@@ -4,7 +4,7 @@ use super::context::Context;
 use super::id::RunId;
 use super::limit;
 use super::log::{Log, stderr_end};
-use super::on_disk::workbench_ids;
+use super::on_disk::ids_with_workbench;
 use super::outcome_file::read_outcome;
 use super::question::Question;
 use super::record::{AgentExit, Manifest};
@@ -91,7 +91,7 @@ fn summaries_of_chain(context: &Context, newest: RunId) -> Vec<Summary> {
 }
 
 fn summaries_of_earlier_runs(home: &Home, run: &RunId) -> Vec<Summary> {
-    let mut earlier = workbench_ids(home).unwrap_or_default();
+    let mut earlier = ids_with_workbench(home).unwrap_or_default();
     earlier.retain(|id| id.routine() == run.routine() && id.stamp() < run.stamp());
     earlier.sort_unstable_by_key(|id| std::cmp::Reverse(id.stamp()));
     let newest = earlier.iter().take(MAX_EARLIER_RUNS);

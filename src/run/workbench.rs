@@ -56,6 +56,11 @@ impl Workbench {
         &self.directory
     }
 
+    /// Returns the file that pins it.
+    pub(crate) fn pin_file(&self, home: &Home) -> PathBuf {
+        home.pins().join(self.directory.file_name().unwrap_or_default())
+    }
+
     /// Makes the directory (0700), but none above it: a home that was taken away is not made again.
     ///
     /// # Errors

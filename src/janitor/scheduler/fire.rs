@@ -29,7 +29,7 @@ use crate::run::hold;
 use crate::run::id::RunId;
 use crate::run::job_order::PlacementError;
 use crate::run::liveness::{Assessment, Liveness, look};
-use crate::run::on_disk::workbench_ids;
+use crate::run::on_disk::ids_with_workbench;
 use crate::run::outcome_file::read_outcome;
 use crate::run::prompt::Occasion;
 use crate::run::question::state::open_runs;
@@ -308,7 +308,7 @@ fn was_started(home: &Home, slug: &Slug, origin: &Origin) -> Result<bool, FileEr
     {
         return Ok(true);
     }
-    let mut ended = workbench_ids(home)?;
+    let mut ended = ids_with_workbench(home)?;
     ended.retain(|id| id.routine() == slug);
     ended.sort_unstable_by(|a, b| b.cmp(a));
     let outcome = |id: &RunId| read_outcome(&Workbench::of(home, id), id).ok();

@@ -3,11 +3,13 @@
 use std::io;
 use std::path::Path;
 
+use serde::Serialize;
+
 use crate::home::atomic_file::{self, FileError};
 use crate::home::{self, Home, make_directory};
 use crate::run::id::RunId;
 use crate::run::outcome_file;
-use crate::run::record::RecordError;
+use crate::run::record::{RECORD_VERSION, RecordError};
 use crate::run::workbench::{PREVIOUS, Workbench};
 
 /// Moves the files of a finished run into a folder of its own below the workbench, unless that was done. The outcome goes last: while
@@ -32,7 +34,16 @@ pub(crate) fn take_over(home: &Home, workbench: &Workbench, predecessor: &RunId)
         move_file(home, &from, &to)?;
     }
     atomic_file::sync_directory(&directory)?;
-    atomic_file::sync_directory(workbench.directory())
+    let placeholder = Placeholder { version: RECORD_VERSION, continues: predecessor };
+    atomic_file::write_json(&workbench.outcome_file(), &placeholder)
+}
+
+/// What is in the outcome's place until there is one. Release 0.1.0 knows no run by the name of this workbench now, and would take it for
+/// abandoned; a record that is newer than it keeps its hands off.
+#[derive(Serialize)]
+struct Placeholder<'a> {
+    version: u32,
+    continues: &'a RunId,
 }
 
 /// Makes a directory in which an agent may have put anything else.
@@ -91,7 +102,9 @@ mod tests {
             assert_eq!(std::fs::read_to_string(&new).unwrap(), n.to_string(), "{}", new.display());
             assert!(!old.exists());
         }
-        assert!(!workbench.outcome_file().exists());
+        let placeholder: serde_json::Value = atomic_file::read_json(&workbench.outcome_file()).unwrap();
+        assert_eq!(placeholder, serde_json::json!({ "version": 2, "continues": run }), "0.1.0 leaves it alone");
+        assert!(read_outcome(workbench, run).is_err());
         assert_eq!(std::fs::read_to_string(workbench.directory().join("work.txt")).unwrap(), "stays");
     }
 

@@ -4,6 +4,7 @@
 //! makes that file. `questions/open/<run>.json` is there from before the run's line in the history until all that follows from the
 //! close has been done, so that little is looked at to find what is open, and nothing is forgotten where a process dies in between.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -28,6 +29,12 @@ pub enum QuestionState {
     Dismissed,
     /// Nobody answered in time.
     Expired,
+}
+
+impl fmt::Display for QuestionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// `questions/<run>.json`: how a question was closed.
