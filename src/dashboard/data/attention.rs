@@ -184,7 +184,9 @@ pub(super) fn attention(situation: &Situation<'_>) -> Vec<Item> {
             .map(|over| Item::new(Kind::Budget, Severity::Notice, "home", over).fix("runs resume when the day ends")),
     );
     items.sort_unstable_by(|one, other| {
-        let rank = |item: &Item| (item.severity, item.kind, std::cmp::Reverse(item.at));
+        // Of questions, the one that waits longest is first.
+        let asked_at = |item: &Item| item.at.filter(|_| item.kind == Kind::Question);
+        let rank = |item: &Item| (item.severity, item.kind, asked_at(item), std::cmp::Reverse(item.at));
         rank(one).cmp(&rank(other)).then_with(|| one.key.cmp(&other.key))
     });
     items.truncate(MAX_ITEMS);

@@ -66,7 +66,7 @@ pub(super) struct EndedRun {
     pub(super) is_unsaved: bool,
     pub(super) needs_login: bool,
     /// The name of its workbench, if that was made for another run.
-    workbench: Option<RunId>,
+    pub(super) workbench: Option<RunId>,
 }
 
 impl EndedRun {

@@ -19,9 +19,9 @@ pub(super) struct OnDisk {
     pub(super) pins: BTreeSet<RunId>,
     pub(super) archives: BTreeSet<RunId>,
     /// The names of the workbenches of runs that went on in that of another.
-    names: BTreeMap<RunId, RunId>,
+    pub(super) names: BTreeMap<RunId, RunId>,
     /// The runs that others continued.
-    continued: BTreeSet<RunId>,
+    pub(super) continued: BTreeSet<RunId>,
 }
 
 impl OnDisk {
