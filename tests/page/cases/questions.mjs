@@ -1,7 +1,7 @@
 // Runs that ask a person: answered, dismissed and refused on the page, and gone on with.
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
-import { after, before, describe, test } from 'node:test';
+import { after, afterEach, before, describe, test } from 'node:test';
 import { Dashboard } from '../harness/dashboard.mjs';
 import { asking, Home, PROMPTS } from '../harness/home.mjs';
 import { hostile } from '../harness/homes.mjs';
@@ -20,6 +20,11 @@ describe('questions', () => {
         dashboard = await Dashboard.start(home);
     });
     after(() => home?.remove());
+    // Whatever a case leaves open is no other's.
+    afterEach(async () => {
+        const open = (await home.runs()).filter(({ question }) => question?.state === 'open');
+        for (const { id } of open) await home.ask('answer', id, '--dismiss');
+    });
 
     const inTab = (what) => () => dashboard.inTab({}, what);
     const ask = async () => home.runToEnd('migrate', 'asked');
@@ -33,12 +38,12 @@ describe('questions', () => {
         const run = await ask();
         await tab.sees('Which database?', '#attention');
         await tab.sees('Both were found.', '#attention');
-        await tab.sees(/Migrate · .* ago · expires in 3 d/, '#attention');
+        await tab.sees(/Migrate · .* ago · expires in \d d/, '#attention');
         await tab.sees(/asked[^]*it asks: Which database\?/, '#runs tbody');
         await tab.press('SQLite', '#attention');
         const { answer, closed_by: by } = await closed(run, 'answered');
         assert.deepEqual([answer, by], ['SQLite', 'the dashboard']);
-        await tab.seesNot('Which database?', '#attention, main');
+        await until('no question', async () => !(await tab.has('textbox', 'Your answer', '#attention')));
         const { continued_by: next } = await home.run(run);
         await home.runIs(next, 'succeeded');
 
@@ -46,9 +51,9 @@ describe('questions', () => {
         await tab.sees(/Question\s+answered[^]*Both were found[^]*SQLite/, 'main');
         assert.equal(await tab.has('textbox', 'What to do next'), false, 'another goes on already');
         await tab.press(next, '.facts');
-        await tab.sees(new RegExp(`continues\\s+${run}`), '.facts');
+        await tab.sees(new RegExp(`continues\\s+${run}`, 'i'), '.facts');
         await tab.press(run, '.facts');
-        await tab.sees(new RegExp(`continued by\\s+${next}`), '.facts');
+        await tab.sees(new RegExp(`continued by\\s+${next}`, 'i'), '.facts');
     }));
 
     test('what is typed stays while the page changes, and is sent once', inTab(async (tab) => {
@@ -90,7 +95,7 @@ describe('questions', () => {
         await home.ask('answer', run, 'SQLite');
         await tab.sees('closed meanwhile', '#attention');
         await tab.press('Answer', '#attention');
-        await tab.sees(/Failed:.*was answered.*moadim-mcp answer/, '#attention .asking');
+        await tab.sees(/Failed:[^]*continues it already/, '#attention .asking');
         await until('the same draft', async () => (await tab.find('textbox', 'Your answer', '#attention')).evaluate((one) => one.value === 'Postgres 17'));
         await tab.press('Close', '#attention .answers');
         await until('no question', async () => !(await tab.has('textbox', 'Your answer')));
@@ -102,7 +107,7 @@ describe('questions', () => {
         await (await tab.find('textbox', 'What to do next', '.facts')).type('Check them again');
         await tab.press('Continue…', '.facts');
         const next = await until('the run that goes on', async () => (await home.run(run)).continued_by);
-        await tab.sees(new RegExp(`continued by\\s+${next}`), '.facts');
+        await tab.sees(new RegExp(`continued by\\s+${next}`, 'i'), '.facts');
         await until('no field', async () => !(await tab.has('textbox', 'What to do next')));
         await home.runIs(next, 'succeeded');
     }));
@@ -134,19 +139,15 @@ describe('questions', () => {
             assert.equal((await home.run(run)).question.state, 'open');
             assert.ok(host.calls.some(({ name, arguments: given }) => name === 'continue_run' && given.text === 'Postgres'));
         });
-        await home.ask('answer', run, '--dismiss');
     });
 
-    test('a dashboard that changes nothing shows the question and the command', async () => {
+    test('a server that changes nothing shows the question and the command', async () => {
         const run = await ask();
-        const reads = await Dashboard.start(home, { port: 0, flags: ['--read-only'] }).catch(() => null);
-        assert.equal(reads, null, 'each home has one dashboard');
         await Host.on(home, { flags: ['--read-only'] }, async (host) => {
             await host.show();
             await host.tab.sees(`moadim-mcp answer ${run}`, '#attention');
             assert.equal(await host.tab.has('button', 'Postgres'), false);
         });
-        await home.ask('answer', run, '--dismiss');
     });
 });
 
