@@ -1,6 +1,6 @@
 // The data that the page draws, and what its parts hand to one another. Only for the type checker: nothing of it is in the page.
 
-type Tone = "live" | "good" | "bad" | "late" | "lost" | "off" | "fire";
+type Tone = "live" | "good" | "bad" | "late" | "lost" | "asks" | "off" | "fire";
 
 interface ServerHead {
   program?: string;
@@ -20,6 +20,8 @@ interface AttentionRow {
   at?: string;
   command?: string;
   action?: { label: string; tool: string; arguments: Record<string, unknown> };
+  /** What a run asks; `text` is all of it, if that is more than the first line. */
+  question?: { kind: "decision" | "login"; text?: string; options?: string[]; expires_at?: string };
 }
 
 interface LiveRow {

@@ -6,6 +6,7 @@ import './cases/host.mjs';
 import './cases/hostile.mjs';
 import './cases/everyone.mjs';
 import './cases/facts.mjs';
+import './cases/questions.mjs';
 import './cases/load.mjs';
 import './cases/slurm.mjs';
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::content::{Content, Row};
 use super::ended::EndedRun;
 use super::past::RoutinePast;
+use super::questions::OpenQuestion;
 use super::routines::RoutineFacts;
 use crate::clock::UnixSeconds;
 use crate::home::stable_hash;
@@ -18,6 +19,7 @@ use crate::routine::slug::Slug;
 use crate::run::disagreement::Disagreement;
 use crate::run::hold::Hold;
 use crate::run::id::RunId;
+use crate::run::question::QuestionKind;
 
 /// Something that needs a person.
 #[serde_with::skip_serializing_none]
@@ -29,11 +31,24 @@ pub(super) struct Item {
     pub(super) text: String,
     pub(super) fix: Option<String>,
     pub(super) routine: Option<Slug>,
-    run: Option<RunId>,
+    pub(super) run: Option<RunId>,
     at: Option<UnixSeconds>,
     /// What to type.
     command: Option<String>,
     action: Option<Action>,
+    question: Option<Asks>,
+}
+
+/// What a question has besides its first line, as data.
+#[serde_with::skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Asks {
+    kind: QuestionKind,
+    /// All of it, where that is more than its first line.
+    text: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    options: Vec<String>,
+    expires_at: UnixSeconds,
 }
 
 /// A call of a tool that helps.
@@ -56,6 +71,8 @@ pub(super) enum Severity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
+    /// A run waits for an answer.
+    Question,
     /// What health reports.
     Problem,
     /// The program has disabled a routine.
@@ -76,6 +93,7 @@ pub(super) struct Situation<'a> {
     pub(super) problems: Option<&'a [Problem]>,
     /// Why parts of the dashboard cannot be read.
     pub(super) unread: &'a BTreeSet<String>,
+    pub(super) questions: Vec<Asking<'a>>,
     pub(super) routines: Vec<(&'a Slug, &'a RoutineFacts, Option<&'a RoutinePast>)>,
     pub(super) unknown: Vec<&'a RunView>,
     /// The newest first.
@@ -85,6 +103,12 @@ pub(super) struct Situation<'a> {
     pub(super) over_budget: Option<String>,
     /// The command of an agent.
     pub(super) command_of: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// An open question, and until when it waits.
+pub(super) struct Asking<'a> {
+    pub(super) asked: &'a OpenQuestion,
+    pub(super) expires_at: UnixSeconds,
 }
 
 const MAX_ITEMS: usize = 200;
@@ -107,6 +131,7 @@ impl Item {
             at: None,
             command: None,
             action: None,
+            question: None,
         }
     }
 
@@ -138,6 +163,7 @@ impl Item {
 /// Finds what needs a person.
 pub(super) fn attention(situation: &Situation<'_>) -> Vec<Item> {
     let mut items: Vec<Item> = situation.problems().chain(situation.unread()).collect();
+    items.extend(situation.questions());
     items.extend(situation.unknown());
     for (slug, facts, past) in &situation.routines {
         items.extend(disabled(slug, facts));
@@ -158,7 +184,9 @@ pub(super) fn attention(situation: &Situation<'_>) -> Vec<Item> {
             .map(|over| Item::new(Kind::Budget, Severity::Notice, "home", over).fix("runs resume when the day ends")),
     );
     items.sort_unstable_by(|one, other| {
-        let rank = |item: &Item| (item.severity, item.kind, std::cmp::Reverse(item.at));
+        // Of questions, the one that waits longest is first.
+        let asked_at = |item: &Item| item.at.filter(|_| item.kind == Kind::Question);
+        let rank = |item: &Item| (item.severity, item.kind, asked_at(item), std::cmp::Reverse(item.at));
         rank(one).cmp(&rank(other)).then_with(|| one.key.cmp(&other.key))
     });
     items.truncate(MAX_ITEMS);
@@ -207,6 +235,29 @@ impl Situation<'_> {
         self.unread.iter().map(item)
     }
 
+    fn questions(&self) -> impl Iterator<Item = Item> {
+        self.questions.iter().map(|Asking { asked: OpenQuestion { run, agent, question, asked_at }, expires_at }| {
+            let headline = question.headline();
+            let item =
+                Item::new(Kind::Question, Severity::Problem, &run.to_string(), &headline).of_run(run).at(*asked_at);
+            let (fix, command) = match question.kind {
+                QuestionKind::Decision => {
+                    (format!("it goes on with the answer; in a terminal: moadim-mcp answer {run}"), None)
+                }
+                QuestionKind::Login => {
+                    ("log in once in a terminal, then let it go on".to_owned(), (self.command_of)(agent))
+                }
+            };
+            let asks = Asks {
+                kind: question.kind,
+                text: (question.text != headline).then(|| question.text.clone()),
+                options: question.options.clone(),
+                expires_at: *expires_at,
+            };
+            Item { command, question: Some(asks), ..item.fix(fix) }
+        })
+    }
+
     fn unknown(&self) -> impl Iterator<Item = Item> {
         self.unknown.iter().map(|run| {
             let reason = run.status_reason.as_deref().unwrap_or("no cause is on record");
@@ -233,12 +284,18 @@ impl Situation<'_> {
         })
     }
 
-    /// Reports agents whose newest run asked for a login.
+    /// Reports agents whose newest run asked for a login, unless an open question says so.
     fn logins(&self) -> Vec<Item> {
         let mut agents = BTreeSet::new();
         let newest =
             self.ended.iter().filter(|(_, run)| !run.status.never_had_agent() && agents.insert(run.agent.as_str()));
-        let asks = newest.filter(|(_, run)| run.needs_login);
+        let is_said = |(id, run): &(&RunId, &EndedRun)| {
+            let says = |asked: &OpenQuestion| {
+                asked.run == **id || (asked.question.kind == QuestionKind::Login && asked.agent == run.agent)
+            };
+            self.questions.iter().any(|Asking { asked, .. }| says(asked))
+        };
+        let asks = newest.filter(|newest| newest.1.needs_login && !is_said(newest));
         let item = |(id, run): &(&RunId, &EndedRun)| {
             let text = format!("agent '{}' asks for a login", run.agent);
             let item = Item::new(Kind::AsksLogin, Severity::Problem, &run.agent, &text).of_run(id).at(run.finished_at);
@@ -295,6 +352,7 @@ mod tests {
     use crate::routine::bounds::{Bounds, RoutineState};
     use crate::routine::ledger::LastMissed;
     use crate::run::context::App;
+    use crate::run::question::Question;
     use crate::run::record::Outcome;
     use crate::run::status::Status;
 
@@ -323,6 +381,7 @@ mod tests {
             now: NOW,
             problems: Some(&[]),
             unread: const { &BTreeSet::new() },
+            questions: Vec::new(),
             routines: Vec::new(),
             unknown: Vec::new(),
             ended: Vec::new(),
@@ -387,6 +446,61 @@ mod tests {
         let items = attention(&situation);
         assert_eq!(items.len(), 1, "{items:?}");
         assert_eq!((items[0].key.as_str(), items[0].command.as_deref()), ("asks_login:codex", Some("codex")));
+    }
+
+    fn open_question(run: &str, kind: QuestionKind, text: &str) -> OpenQuestion {
+        let question = Question { kind, text: text.into(), options: vec!["Yes".into()] };
+        OpenQuestion { run: run.parse().unwrap(), agent: "claude".into(), question, asked_at: UnixSeconds(500) }
+    }
+
+    fn asking(asked: &OpenQuestion) -> Asking<'_> {
+        Asking { asked, expires_at: UnixSeconds(NOW.0 + 60) }
+    }
+
+    #[test]
+    fn open_questions_come_first_however_old_they_are() {
+        let long = format!("# Which database?\n\n{}\n- Yes\n", "</script> \u{5d0} ".repeat(200));
+        let asked = [
+            open_question("a-400", QuestionKind::Decision, &long),
+            open_question("b-400", QuestionKind::Decision, "Go on?"),
+        ];
+        let problems = [Problem { path: None, problem: "it is damaged".into(), fix: "fix it".into() }];
+        let situation =
+            Situation { problems: Some(&problems), questions: asked.iter().map(asking).collect(), ..calm() };
+        assert_eq!(kinds(&situation), [Kind::Question, Kind::Question, Kind::Problem]);
+        let items = attention(&situation);
+        let [one, other] = [0, 1].map(|n| serde_json::to_value(&items[n]).unwrap());
+        assert_eq!((&one["key"], &one["text"]), (&json!("question:a-400"), &json!("Which database?")));
+        assert_eq!(
+            (&one["run"], &one["severity"], &one["command"]),
+            (&json!("a-400"), &json!("problem"), &Value::Null)
+        );
+        assert_eq!(one["at"], json!(UnixSeconds(500)));
+        let whole =
+            json!({ "kind": "decision", "text": long, "options": ["Yes"], "expires_at": UnixSeconds(NOW.0 + 60) });
+        assert_eq!(one["question"], whole);
+        assert!(one["fix"].as_str().unwrap().contains("moadim-mcp answer a-400"), "{one}");
+        assert_eq!((&other["text"], other["question"].get("text")), (&json!("Go on?"), None), "it is said once");
+    }
+
+    #[test]
+    fn a_login_is_asked_for_once() {
+        let login = open_question("a-7", QuestionKind::Login, "Log claude in.\n\nclaude said: run /login");
+        let decision = open_question("c-6", QuestionKind::Decision, "Which account?");
+        let asks = |id: &str, agent: &str| {
+            let (id, run) = ended(id, Status::Asked);
+            (id, EndedRun { agent: agent.into(), needs_login: true, ..run })
+        };
+        let ended = [asks("b-9", "claude"), asks("a-7", "claude"), asks("c-6", "codex"), asks("d-5", "gemini")];
+        let situation = Situation {
+            questions: [&login, &decision].map(asking).into(),
+            ended: ended.iter().map(|(id, run)| (id, run)).collect(),
+            ..calm()
+        };
+        let items = attention(&situation);
+        let keys: Vec<&str> = items.iter().map(|item| item.key.as_str()).collect();
+        assert_eq!(keys, ["question:a-7", "question:c-6", "asks_login:gemini"]);
+        assert_eq!((items[0].command.as_deref(), items[1].command.as_deref()), (Some("claude"), None));
     }
 
     #[test]

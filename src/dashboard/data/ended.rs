@@ -6,13 +6,12 @@ use serde::Serialize;
 
 use super::calendar::Calendar;
 use super::content::{Content, Row};
+use super::on_disk::OnDisk;
 use super::routines::Routines;
 use crate::agent::output::Needs;
 use crate::clock::UnixSeconds;
 use crate::git::Work;
 use crate::home::Home;
-use crate::home::atomic_file::FileError;
-use crate::home::names;
 use crate::money::MicroDollars;
 use crate::query::view::RunView;
 use crate::quote::shortened;
@@ -22,8 +21,7 @@ use crate::run::context::Context;
 use crate::run::disagreement::Disagreement;
 use crate::run::history::{Line, Lines};
 use crate::run::id::RunId;
-use crate::run::on_disk::ids_with_workbench;
-use crate::run::pin;
+use crate::run::question::state::{is_unsettled, read_close};
 use crate::run::record::Outcome;
 use crate::run::retention::{Newest, finish, reap_at};
 use crate::run::status::Status;
@@ -67,6 +65,8 @@ pub(super) struct EndedRun {
     pub(super) cost_usd: Option<MicroDollars>,
     pub(super) is_unsaved: bool,
     pub(super) needs_login: bool,
+    /// The name of its workbench, if that was made for another run.
+    pub(super) workbench: Option<RunId>,
 }
 
 impl EndedRun {
@@ -85,6 +85,7 @@ impl EndedRun {
             verified: outcome.verified,
             disagreements: outcome.disagreements,
             headline: outcome.report.map(|report| report.headline),
+            workbench: outcome.workbench,
         }
     }
 }
@@ -106,6 +107,7 @@ impl From<RunView> for EndedRun {
             cost_usd: run.output.as_ref().and_then(|output| output.usage.as_ref()?.cost_usd),
             is_unsaved: run.work.iter().any(Work::is_unsaved),
             needs_login: false,
+            workbench: None,
         }
     }
 }
@@ -192,29 +194,6 @@ struct EndedHead {
     older_total: usize,
 }
 
-/// Which runs have a workbench, a pin or an archive.
-#[derive(Debug, Default)]
-pub(super) struct OnDisk {
-    pub(super) workbenches: BTreeSet<RunId>,
-    pub(super) pins: BTreeSet<RunId>,
-    pub(super) archives: BTreeSet<RunId>,
-}
-
-impl OnDisk {
-    /// # Errors
-    /// A folder is there and cannot be listed.
-    pub(super) fn read(home: &Home) -> Result<Self, FileError> {
-        let mut archives = BTreeSet::new();
-        let listed = names::scan(&home.archive(), |name, _| archives.extend(name.parse::<RunId>()));
-        match listed {
-            Err(error) if !error.is_not_found() => return Err(error),
-            _ => {}
-        }
-        let workbenches = ids_with_workbench(home)?.into_iter().collect();
-        Ok(Self { workbenches, pins: pin::list(home)?, archives })
-    }
-}
-
 /// `unrecorded` are runs that the history does not have.
 ///
 /// # Errors
@@ -233,11 +212,14 @@ pub(super) fn content(
     let now = UnixSeconds::now();
     let mut rows = Vec::with_capacity(newest_first.len());
     for (id, run) in newest_first {
+        let workbench = on_disk.name_of(id, run.workbench.as_ref());
         let is_there = on_disk.workbenches.contains(id);
-        let is_pinned = is_there && on_disk.pins.contains(id);
-        let goes = is_there && !is_pinned && !kept.contains(id);
-        let reap_at = goes.then(|| {
-            let finish = finish(id.stamp(), Some(run.retain_from), None, now);
+        let is_pinned = is_there && on_disk.pins.contains(workbench);
+        // The newest run of a workbench says what it holds, and when it goes.
+        let is_newest = is_there && !on_disk.is_continued(id);
+        let retain_from = (is_newest && !is_pinned && !kept.contains(id)).then(|| retain_from(&context.home, id, run));
+        let reap_at = retain_from.flatten().map(|retain_from| {
+            let finish = finish(id.stamp(), Some(retain_from), None, now);
             reap_at(finish, bounds.of(id.routine()).retention_secs(run.status.retention()))
         });
         let row = EndedRow {
@@ -255,26 +237,41 @@ pub(super) fn content(
             reap_at,
             reaped: (!is_there).then_some(true),
             pinned: is_pinned.then_some(true),
-            unsaved: (is_there && run.is_unsaved).then_some(true),
-            archived: on_disk.archives.contains(id).then_some(true),
+            unsaved: (is_newest && run.is_unsaved).then_some(true),
+            archived: on_disk.archives.contains(workbench).then_some(true),
         };
         rows.push(Row::of(id.to_string(), &row)?);
     }
     Content::of(rows).with_head(&EndedHead { since: ended.since, older_total: ended.older_total })
 }
 
-/// Returns the runs whose workbenches stay whatever their age, because they are among the newest of their routine.
+/// Returns from when the workbench of an ended run is kept; `None` while its question waits for an answer, or may.
+fn retain_from(home: &Home, id: &RunId, run: &EndedRun) -> Option<UnixSeconds> {
+    if run.status != Status::Asked {
+        return Some(run.retain_from);
+    }
+    let close = read_close(home, id).ok().flatten().filter(|_| !is_unsettled(home, id))?;
+    Some(close.at.max(run.retain_from))
+}
+
+/// Returns the runs whose workbenches stay whatever their age, because they are among the newest of their routine. A workbench counts
+/// once, by its name and its newest run.
 fn kept_as_newest<'a>(
     newest_first: &[(&'a RunId, &EndedRun)],
     on_disk: &OnDisk,
     mut keep_last: impl FnMut(&Slug) -> u64,
 ) -> BTreeSet<&'a RunId> {
+    let of_workbenches = newest_first.iter().filter(|(id, _)| on_disk.workbenches.contains(*id));
+    let newest_of_each = of_workbenches.filter(|(id, _)| !on_disk.is_continued(id));
+    let mut workbenches: Vec<_> =
+        newest_of_each.map(|(id, run)| (on_disk.name_of(id, run.workbench.as_ref()), *id, *run)).collect();
+    workbenches.sort_by(|(one, ..), (other, ..)| other.cmp(one));
     let mut newest: HashMap<&Slug, Newest> = HashMap::new();
     let mut kept = BTreeSet::new();
-    for (id, run) in newest_first.iter().filter(|(id, _)| on_disk.workbenches.contains(*id)) {
+    for (_, id, run) in workbenches {
         let newest = newest.entry(id.routine()).or_insert_with(|| Newest::of(keep_last(id.routine())));
         if newest.takes_status(run.status) {
-            kept.insert(*id);
+            kept.insert(id);
         }
     }
     kept
@@ -303,6 +300,11 @@ impl BoundsOfRoutines<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::context::App;
+    use crate::run::continuation::{self, Continuation};
+    use crate::run::pin;
+    use crate::run::question::state::{Close, QuestionState};
+    use crate::run::{question, workbench::Workbench};
 
     #[test]
     fn the_period_of_ended_runs_begins_with_an_hour_and_has_not_too_many() {
@@ -338,5 +340,57 @@ mod tests {
         let on_disk = OnDisk { workbenches, ..OnDisk::default() };
         let kept = kept_as_newest(&newest_first, &on_disk, |routine| u64::from(routine.as_str() == "a"));
         assert_eq!(kept.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a-7", "a-8"]);
+    }
+
+    #[test]
+    fn a_workbench_in_which_runs_went_on_counts_once_by_its_name_and_its_newest_run() {
+        let [first, next, other] = ["a-1", "a-9", "a-5"].map(|id| id.parse::<RunId>().unwrap());
+        let runs = [&next, &other, &first].map(|id| EndedRun::of(Outcome::example(&id.to_string(), Status::Succeeded)));
+        let newest_first: Vec<(&RunId, &EndedRun)> = [&next, &other, &first].into_iter().zip(&runs).collect();
+        let mut on_disk = OnDisk { workbenches: [&first, &other].map(RunId::clone).into(), ..OnDisk::default() };
+        on_disk.go_on(&next, &first, &first);
+        assert!(kept_as_newest(&newest_first, &on_disk, |_| 1).into_iter().eq([&other]), "it is older than that");
+        assert!(kept_as_newest(&newest_first, &on_disk, |_| 2).into_iter().eq([&other, &next]));
+    }
+
+    #[test]
+    fn pins_archives_and_the_end_of_a_workbench_are_those_of_its_newest_run() {
+        let (_dir, app) = App::example();
+        let (context, home) = (app.context_for_looking(), &app.home);
+        let now = UnixSeconds::now().0;
+        let [first, next, asks] = [50, 40, 30].map(|ago| RunId::new("a".parse().unwrap(), UnixSeconds(now - ago)));
+        let outcome = |id: &RunId, status| Outcome::example(&id.to_string(), status);
+        let mut ended = Ended::default();
+        ended.add(outcome(&first, Status::Asked));
+        ended.add(Outcome { workbench: Some(first.clone()), ..outcome(&next, Status::Succeeded) });
+        ended.add(outcome(&asks, Status::Asked));
+        let routines = Routines::default();
+        let rows = || {
+            let on_disk = OnDisk::read(home).unwrap();
+            let content = content(&context, &ended, &BTreeMap::new(), &on_disk, &routines).unwrap();
+            let rows = content.rows().iter().map(|row| serde_json::from_str(row.json.get()).unwrap());
+            rows.rev().collect::<Vec<serde_json::Value>>()
+        };
+        let facts = |name: &str| rows().iter().map(|row| row.get(name).is_some()).collect::<Vec<_>>();
+        assert_eq!(facts("reaped"), [true, true, true]);
+
+        for workbench in [&first, &asks] {
+            Workbench::named(home, workbench).make().unwrap();
+        }
+        let continuation = Continuation::now(&next, &first, &first);
+        assert!(continuation.create(home).unwrap());
+        continuation.link(home).unwrap();
+        assert_eq!((facts("reaped"), facts("reap_at")), (vec![false; 3], vec![false, true, false]));
+        let close = Close { at: UnixSeconds(now + 7), ..Close::now(&asks, QuestionState::Expired, None, "janitor") };
+        assert!(question::state::close(home, &close).unwrap());
+        assert_eq!(facts("reap_at"), [false, true, true]);
+
+        pin::pin(home, &next).unwrap();
+        assert_eq!((facts("pinned"), facts("reap_at")), (vec![true, true, false], vec![false, false, true]));
+        std::fs::create_dir_all(home.archive().join(first.to_string())).unwrap();
+        assert_eq!(facts("archived"), [true, true, false]);
+        std::fs::remove_dir(Workbench::named(home, &first).directory()).unwrap();
+        continuation::withdraw(home, &next, &first).unwrap();
+        assert_eq!((facts("archived"), facts("reaped")), (vec![true, true, false], vec![true, true, false]));
     }
 }

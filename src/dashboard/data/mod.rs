@@ -11,7 +11,9 @@ mod content;
 mod ended;
 mod kept;
 mod live;
+mod on_disk;
 mod past;
+mod questions;
 mod routines;
 mod server;
 mod summary;
@@ -25,14 +27,16 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use self::attention::{Item, Situation, attention};
+use self::attention::{Asking, Item, Situation, attention};
 use self::calendar::Calendar;
 use self::cleanup::{Cleanup, Forecast};
 use self::content::Content;
-use self::ended::{EndedRun, OnDisk};
+use self::ended::EndedRun;
 use self::kept::{Background, Kept};
 use self::live::LiveRun;
+use self::on_disk::OnDisk;
 use self::past::PastRuns;
+use self::questions::OpenQuestions;
 use self::routines::{Now, Routines};
 pub(crate) use self::summary::Summary;
 use self::versions::{PartAnswer, Versions};
@@ -109,6 +113,7 @@ struct State {
     /// The runs that have an entry, as they were last listed; `None` until they could be.
     unfinished: Option<Vec<Unfinished>>,
     unrecorded: Kept<Unrecorded>,
+    questions: Kept<OpenQuestions>,
     today: Kept<RecentRuns>,
     ended: Kept<Content>,
     usage: Kept<Content>,
@@ -204,7 +209,7 @@ impl State {
         let context = &look.context;
         let home = &context.home;
         let unread = &mut look.unread;
-        let mark = on_disk_mark(home).settled();
+        let mark = OnDisk::mark(home).settled();
         note(unread, self.on_disk.get(mark, look.now, || Ok((OnDisk::read(home)?, END))).map(drop));
         let listed = note(unread, listing::unfinished(context));
         let is_stale = listed.is_none();
@@ -216,7 +221,7 @@ impl State {
         let mut unfinished = self.unfinished.clone()?;
         unfinished.retain(|one| !(is_stale && is_filed(&one.run.id)));
         let entries: BTreeSet<RunId> = unfinished.iter().map(|one| one.run.id.clone()).collect();
-        let mark = on_disk_mark(home).fact(&past.revision).fact(&entries).settled();
+        let mark = OnDisk::mark(home).fact(&past.revision).fact(&entries).settled();
         let on_disk = self.on_disk.last();
         let find = || Ok((Unrecorded::find(context, on_disk, &entries)?, END));
         note(unread, self.unrecorded.get(mark, look.now, find).map(drop));
@@ -238,7 +243,7 @@ impl State {
 
     /// Returns what the lists of runs were made from.
     fn runs_mark(&self, home: &Home, unfiled: Option<&Unfiled>) -> Mark {
-        on_disk_mark(home).fact(&self.past.revision).fact(&unfiled.map(|unfiled| &unfiled.entries))
+        OnDisk::mark(home).fact(&self.past.revision).fact(&unfiled.map(|unfiled| &unfiled.entries))
     }
 
     fn look_at_today(&mut self, look: &mut Look<'_>, unfiled: Option<&Unfiled>) {
@@ -313,19 +318,33 @@ impl State {
         forecast
     }
 
-    fn show_attention(&self, look: &mut Look<'_>, app: &App, unfiled: Option<&Unfiled>, holds: &Holds) -> Vec<Item> {
+    fn show_attention(
+        &mut self,
+        look: &mut Look<'_>,
+        app: &App,
+        unfiled: Option<&Unfiled>,
+        holds: &Holds,
+    ) -> Vec<Item> {
         let Look { context, now, .. } = look;
         let home = &context.home;
+        let mark = self.runs_mark(home, unfiled).settled();
+        note(&mut look.unread, self.questions.get(mark, *now, || Ok((OpenQuestions::read(context)?, END))).map(drop));
+        look.unread.extend(self.questions.last().into_iter().flat_map(|questions| questions.unread.iter().cloned()));
         let mark = self.home_mark(context, unfiled).files(&home.agents()).files(&home.holds()).file(&home.routines());
         let (app, search_path) = (app.clone(), look.search_path.clone());
         let problems = self.problems.get(mark.settled(), WAIT, move || health::problems(&app, &search_path));
         let command_of = |agent: &str| Some(agent::find_for_looking(home, &agent.parse().ok()?)?.command);
         let live = unfiled.iter().flat_map(|unfiled| &unfiled.live);
         let today = self.today.last();
+        let questions = self.questions.last().into_iter().flat_map(|questions| &questions.all).map(|asked| {
+            let within_secs = self.routines.answer_within_secs(context, asked.run.routine());
+            Asking { asked, expires_at: asked.asked_at.plus_secs(within_secs) }
+        });
         let items = attention(&Situation {
             now: *now,
             problems: problems.as_deref().map(Vec::as_slice),
             unread: &look.unread,
+            questions: questions.collect(),
             routines: self.routines.facts().map(|(slug, facts)| (slug, facts, self.past.of(slug))).collect(),
             unknown: live.map(|live| &live.run).filter(|run| listing::is_unknown(run)).collect(),
             ended: self.past.ended.runs.iter().rev().collect(),
@@ -368,10 +387,6 @@ const END: UnixSeconds = UnixSeconds(u64::MAX);
 /// Keeps the words of an error.
 fn note<T>(unread: &mut BTreeSet<String>, result: Result<T, FileError>) -> Option<T> {
     result.map_err(|error| unread.insert(error.to_string())).ok()
-}
-
-fn on_disk_mark(home: &Home) -> Mark {
-    Mark::default().file(&home.workbenches()).file(&home.pins()).file(&home.archive())
 }
 
 #[cfg(test)]

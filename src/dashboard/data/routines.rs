@@ -282,6 +282,12 @@ impl Routines {
     pub(super) fn facts_of(&self, slug: &Slug) -> Option<&RoutineFacts> {
         self.known.get(slug)?.shown.as_ref().map(|(_, facts)| facts)
     }
+
+    /// Returns how long a question of a routine waits for an answer, also of one that is gone.
+    pub(super) fn answer_within_secs(&self, context: &Context, slug: &Slug) -> u64 {
+        let read = || Bounds::of(&context.home, &context.config, slug).answer_within_secs;
+        self.facts_of(slug).map_or_else(read, |facts| facts.bounds.answer_within_secs)
+    }
 }
 
 #[cfg(test)]

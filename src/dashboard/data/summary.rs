@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::attention::{Item, Kind};
 use super::{Found, State};
 use crate::clock::UnixSeconds;
 use crate::query::listing::LiveCounts;
@@ -14,6 +15,8 @@ use crate::run::id::RunId;
 #[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Summary {
+    /// Runs that wait for an answer, if any do.
+    questions: Option<Questions>,
     /// How many runs are being prepared or at work; absent if they cannot be listed.
     running: Option<usize>,
     /// How many wait in Slurm's queue, if any do.
@@ -30,6 +33,21 @@ pub(crate) struct Summary {
     removable_bytes: Option<u64>,
     /// How a person sees all of it.
     dashboard_hint: Option<&'static str>,
+}
+
+/// Runs that ask a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+struct Questions {
+    count: usize,
+    first: Vec<Asks>,
+}
+
+/// A run that asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+struct Asks {
+    run: RunId,
+    /// The first line of its question, as data.
+    text: String,
 }
 
 /// Runs that failed.
@@ -49,6 +67,7 @@ struct NextFire {
 
 /// It goes into a model's context.
 const SHOWN: usize = 20;
+const SHOWN_QUESTIONS: usize = 5;
 const DAY_SECS: u64 = 24 * 60 * 60;
 
 pub(super) fn summary(state: &State, found: &Found, routine: Option<&Slug>) -> Summary {
@@ -67,7 +86,12 @@ pub(super) fn summary(state: &State, found: &Found, routine: Option<&Slug>) -> S
         Some(_) => item.routine.as_ref().is_some_and(is_wanted),
         None => true,
     });
-    let mut problems: Vec<String> = items
+    let (questions, problems): (Vec<&Item>, Vec<&Item>) = items.partition(|item| item.kind == Kind::Question);
+    let asks = |item: &&Item| Some(Asks { run: item.run.clone()?, text: item.text.clone() });
+    let first = questions.iter().take(SHOWN_QUESTIONS).filter_map(asks).collect();
+    let questions = Questions { count: questions.len(), first };
+    let mut problems: Vec<String> = problems
+        .into_iter()
         .map(|item| match &item.fix {
             Some(fix) => format!("{}; {fix}", item.text),
             None => item.text.clone(),
@@ -80,6 +104,7 @@ pub(super) fn summary(state: &State, found: &Found, routine: Option<&Slug>) -> S
     }
     let forecast = found.forecast.as_deref().and_then(|forecast| forecast.as_ref().ok());
     Summary {
+        questions: Some(questions).filter(|questions| questions.count > 0),
         running: is_known.then_some(running),
         queued: Some(queued).filter(|queued| *queued > 0),
         unknown: is_known.then_some(unknown),

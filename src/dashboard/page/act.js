@@ -8,6 +8,7 @@ const LEAST_THOUGHT_MS = 400;
 /** @param {Action} action @param {string} [agreement] */
 async function act(action, agreement) {
   const { place, tool, args, said, ask, yes } = action;
+  if (doings.get(place)?.phase === "wait") return;
   /** @param {string} text @param {string} [id] */
   const question = (text, id) => doing(place, { phase: "ask", text, yes, go: () => act({ ...action, ask: "" }, id) });
   if (ask) return question(ask);
@@ -16,7 +17,11 @@ async function act(action, agreement) {
     const answer = await link.call(tool, args, agreement);
     const text = typeof said === "string" ? said : said(answer);
     toast(text);
-    if (tool === "trigger_routine") doing(place, { phase: "done", text, open: answer.run?.id });
+    if (tool === "continue_run") {
+      // Its buttons stay off until the answer is seen.
+      doing(place, { phase: "wait", text });
+      setTimeout(() => finish(place), 5000);
+    } else if (tool === "trigger_routine") doing(place, { phase: "done", text, open: answer.run?.id });
     else finish(place);
   } catch (error) {
     const { message, kind, agreement: id } = /** @type {ReturnType<typeof callError>} */ (error);
@@ -37,8 +42,8 @@ function doing(place, what) {
   draw();
 }
 
-/** @param {string} place */
-function finish(place) {
+/** @param {string} place @param {any} [_change] */
+function finish(place, _change) {
   const origin = doings.get(place)?.origin;
   const isHere = document.activeElement?.closest(".doing");
   doings.delete(place);
@@ -75,7 +80,7 @@ const fold = (label, place, props) =>
  */
 function toolButton(label, place, tool, args, said, props, ask) {
   const isBusy = doings.get(place)?.phase === "wait";
-  const go = () => isBusy || act({ place, tool, args, said, ask, yes: `${label} it` });
+  const go = () => act({ place, tool, args, said, ask, yes: `${label} it` });
   return serves(tool) && button(label, go, { "aria-disabled": isBusy && "true", ...props });
 }
 /** A name that opens a run, where runs are served. @param {any} name @param {string} run @param {object} [props] */

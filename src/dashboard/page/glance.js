@@ -50,12 +50,13 @@ function tiles() {
 function attention() {
   const { snoozed_until: snoozed } = head("attention");
   /** @type {AttentionRow[]} */
-  const all = rows("attention").sort((a, b) => Number(b.severity === "problem") - Number(a.severity === "problem"));
+  const all = rows("attention").filter(({ question }) => !question).sort((a, b) => Number(b.severity === "problem") - Number(a.severity === "problem"));
   if (snoozed) {
     const action = { label: "End the snooze", tool: "snooze_routine", arguments: {} };
     all.unshift({ key: "snoozed", kind: "", severity: "notice", text: "All schedules are snoozed; they fire again", at: snoozed, action });
   }
-  return all.length > 0 && section("attention", "Needs attention", null, h("ul", all.map(notice)));
+  const asks = asking();
+  return all.length + asks.length > 0 && section("attention", "Needs attention", null, h("ul", asks.map(askingNotice), all.map(notice)));
 }
 
 /** @param {AttentionRow} row */

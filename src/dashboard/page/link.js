@@ -75,12 +75,14 @@ function hostLink(on) {
 
   /** @param {object} message */
   const post = (message) => window.parent.postMessage({ jsonrpc: "2.0", ...message }, "*");
-  /** @param {string} method @param {object} params @returns {Promise<any>} */
+  /** @param {string} method @param {any} params @returns {Promise<any>} */
   const request = (method, params) =>
     new Promise((resolve, reject) => {
       const id = (calls += 1);
       waiting.set(id, [resolve, reject]);
-      setTimeout(() => waiting.delete(id) && reject(callError("No answer.", "gone")), CALL_TIMEOUT_MS);
+      // The host may ask its person first.
+      const patience = CALL_TIMEOUT_MS * (params.name === "continue_run" ? 9 : 1);
+      setTimeout(() => waiting.delete(id) && reject(callError("No answer.", "gone")), patience);
       post({ id, method, params });
     });
   /** @param {object} context */

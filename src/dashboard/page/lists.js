@@ -99,7 +99,7 @@ function runs() {
 function runRow({ id, routine, status, at, alive, row, reason, isBad }) {
   const { duration_secs: secs, cost_usd: cost, disagreements = [], headline, reaped, archived, pinned, unsaved, reap_at: reap } = row;
   const place = `run ${id}`;
-  const says = (isBad && reason) || headline || reason;
+  const says = ((isBad || status === "asked") && reason) || headline || reason;
   const left = (/** @type {number} */ at) => (at > now() ? `${roughly((at - now()) / SECOND)} left` : "goes next");
   const files = alive ? "in use" : reaped ? (archived ? "archived" : "gone") : pinned ? "pinned" : reap ? time(reap, left) : "kept";
   const what = strip(place);

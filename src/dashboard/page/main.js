@@ -147,7 +147,7 @@ async function start() {
   draw();
   document.addEventListener("visibilitychange", () => document.hidden || refresh());
   addEventListener("keydown", ({ key, target }) => {
-    if (key !== "Escape" || /** @type {any} */ (target).matches("input")) return;
+    if (key !== "Escape" || /** @type {any} */ (target).matches("input, textarea")) return;
     const [place] = [...doings.keys()].slice(-1);
     if (place) finish(place);
     else if (ui.open) openRun("");

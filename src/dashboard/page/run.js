@@ -37,7 +37,7 @@ async function look() {
 }
 
 const RUN_FACTS =
-  "reason job signal verified work archive recover_command attach_command resume_command usage duration_secs triggered_at origin last_output_at reap_at kept_because agent model options turns denied needs limit " +
+  "reason continues continued_by job signal verified work archive recover_command attach_command resume_command usage duration_secs triggered_at origin last_output_at reap_at kept_because agent model options turns denied needs limit " +
   "limit_warning over_budget workbench processes window_problem program";
 
 function runPage() {
@@ -48,9 +48,10 @@ function runPage() {
   const status = held?.status ?? run.outcome ?? run.status ?? "unknown";
   const isAlive = status !== "unknown" && (held?.alive ?? answer.liveness === "alive");
   const isGone = run.reaped || run.status === "reaped";
-  const { output = {}, report, routine = id.replace(/-\d+$/, ""), max_runtime_secs: most } = run;
+  const { output = {}, report, question, routine = id.replace(/-\d+$/, ""), max_runtime_secs: most } = run;
   const bound = status !== "queued" && most;
   const isKnown = held || answer.run;
+  const isOpen = question?.state === "open";
   const place = `page ${id}`;
   const used = () => (now() - Date.parse(run.bound_from ?? run.triggered_at)) / SECOND;
   const all = { ...answer, ...output, ...run, reason: run.status_reason ?? run.reason, program: answer.command?.join(" ") };
@@ -69,8 +70,12 @@ function runPage() {
         h("div.line", statusWord(status), isAlive && h("small", ticks(() => span(used())), bound && ` of ${roughly(bound)}`)),
         isAlive && bound && bar(() => used() / bound, "live"),
         h("p.bad", bdi(answer.error)),
-        facts(all, RUN_FACTS)),
+        facts(all, RUN_FACTS),
+        !isOpen && run.started_at && run.finished_at && !isGone && !run.continued_by && answers(id, place)),
       h("div.stack",
+        question && h("section.card", { label: "Question" }, h("div.head", h("h2", "Question"), h("small", question.state)),
+          h("div.prose", bdi(question.text)),
+          h("div.facts", isOpen ? answers(id, place, question) : facts(question, "answer closed_at closed_by"))),
         report && h("section.card", { label: "Report" }, h("div.head", h("h2", "Report"), h("small", "in its agent's words")),
           h("div.prose", bdi(report.text ?? report.headline)), report.is_cut && h("p.aside", "The rest is in report.md.")),
         output.result && output.result !== report?.text && h("details.card", { open: !report }, h("summary", "Last message"), h("div.prose", bdi(output.result))),

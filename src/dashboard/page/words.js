@@ -6,6 +6,7 @@ const STATUSES = {
   bad: ["failed", "launch_failed"],
   late: ["timed_out", "silent"],
   lost: ["lost", "interrupted", "unknown"],
+  asks: ["asked"],
   good: ["succeeded"],
   off: ["stopped", "limited", "skipped"],
 };
@@ -141,6 +142,7 @@ const SHAPES = {
   bad: ["M5 1h6l4 4v6l-4 4H5l-4-4V5z", "m5.4 5.4 5.2 5.2m0-5.2-5.2 5.2"],
   late: ["M8 1 15.5 15H.5z", "M8 6v4m0 1.6v1"],
   lost: ["M8 .6 15.4 8 8 15.4.6 8z", "M6.2 6.6c0-2.4 3.7-2.2 3.7 0 0 1.4-1.9 1.4-1.9 2.9m0 1.2v.8"],
+  asks: ["M1 1h14v10H8l-4 4v-4H1z", "M6.2 4.6c0-2.2 3.7-2 3.7 0 0 1.3-1.9 1.2-1.9 2.6m0 1.4v.2"],
   off: ["M3 1h10a2 2 0 0 1 2 2v10a2 2 0 0 1-2 2H3a2 2 0 0 1-2-2V3a2 2 0 0 1 2-2", "M4.8 8h6.4"],
   fire: ["M8 3.2a4.8 4.8 0 1 1 0 9.6 4.8 4.8 0 0 1 0-9.6", ""],
 };
@@ -153,7 +155,7 @@ function statusWord(status) {
 }
 
 /** @type {Record<string, string>} */
-const LABELS = { attach_command: "watch", reap_at: "goes", program: "command", count: "times" };
+const LABELS = { attach_command: "watch", reap_at: "goes", program: "command", count: "times", closed_by: "closed by", continued_by: "continued by" };
 /** What comes first of an object's fields. */
 const ORDER = "name tool path branch cost_usd".split(" ");
 /** A name without its unit. @param {string} name */
@@ -173,7 +175,7 @@ function shown(name, value) {
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (typeof value === "number") return (UNITS_OF[unit] ?? count)(value);
   if (/^\d{4}-\d\d-\d\dT.*Z$/.test(value)) return time(value, (at) => `${moment(at)}, ${relative(at)}`);
-  return unit === "command" ? copyable(value) : name === "disagreements" ? spaced(value) : bdi(value);
+  return /^continue/.test(name) ? runLink(bdi(value), value) : unit === "command" ? copyable(value) : name === "disagreements" ? spaced(value) : bdi(value);
 }
 /** @type {Record<string, (number: any) => string>} */
 const UNITS_OF = { pid: String, secs: span, ms: (ms) => span(ms / SECOND), bytes: size, usd: money, rate: percent };

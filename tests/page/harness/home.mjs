@@ -24,6 +24,10 @@ export const PROMPTS = {
     ].join('\n'),
 };
 
+/** A prompt that asks once, and goes on with whatever the answer is. */
+export const asking = (question) =>
+    ['[ ! -e asked ] || { echo "# Done" > report.md; exit 0; }', 'touch asked', "cat > question.md <<'END'", question.trimEnd(), 'END', 'exit 0'].join('\n');
+
 export class Home {
     /** `settings` are lines of config.toml. */
     constructor(settings = '') {

@@ -1,6 +1,6 @@
 // Homes that several cases look at.
 import { mkdirSync } from 'node:fs';
-import { Home, PROMPTS } from './home.mjs';
+import { asking, Home, PROMPTS } from './home.mjs';
 
 const DAY = 86_400;
 const now = () => Math.floor(Date.now() / 1000);
@@ -59,6 +59,11 @@ export async function hostile() {
     await home.create(title, prompt('exit 0'), '--slug', 'good', ...flags);
     await home.create(`${svg} bad`, prompt(`exit 3`), '--slug', 'bad', '--max-consecutive-failures', '2');
     await home.create(`${image} ${'Wide'.repeat(40)}`, prompt('exec sleep 600'), '--slug', 'live');
+    // Its agent asks like that, too: at length, and with options that are no words.
+    const options = [image, `</script><script>boom(9)</script> ${bidi}`, 'W'.repeat(300)];
+    const question = [`# ${everything('script', 'image', 'bidi')}`, HOSTILE.terminal, svg, 'W'.repeat(900), ...options.map((option) => `- ${option}`)];
+    await home.create(`${script} asks`, asking(question.join('\n')), '--slug', 'asks');
+    home.asked = await home.runToEnd('asks', 'asked');
     home.ended = await home.runToEnd('good', 'succeeded');
     await home.runToEnd('bad', 'failed');
     home.live = await home.trigger('live');
