@@ -215,7 +215,7 @@ impl Claude {
             summary.set_result(text(event, "/result"));
             summary.succeed();
             if text(event, "/deferred_tool_use/name") == QUESTION_TOOL {
-                summary.question = event.pointer("/deferred_tool_use/input").and_then(AskedQuestion::of_claude);
+                summary.question = event.get("deferred_tool_use").and_then(AskedQuestion::of_claude);
                 summary.question.iter().for_each(|asked| to.screen.question(asked));
             }
             to.screen.done(summary.turns, summary.usage.as_ref(), &summary.denied);
