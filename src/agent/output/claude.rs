@@ -306,10 +306,13 @@ fn take_error(event: &Value, error: &str, to: &mut Sink<'_>) {
     }
 }
 
+/// What Qwen Code says that lacks a login, in lower case.
+const QWEN_NO_LOGIN: [&str; 3] = ["no auth type is selected", "missing api key for", "[api error: 401"];
+
 /// Qwen says what is wrong in a sentence only, and its last message is that sentence.
 fn take_qwen_error(words: &str, to: &mut Sink<'_>) {
     let lower = words.to_lowercase();
-    if lower.contains("no auth type is selected") || lower.contains("[api error: 401") {
+    if QWEN_NO_LOGIN.iter().any(|said| lower.contains(said)) {
         to.summary.needs = Some(Needs::Login);
     } else if lower.contains("billing") {
         to.summary.needs = Some(Needs::Money);

@@ -1,7 +1,6 @@
 """The programs without the product, so that a failure of theirs is not taken for one of the product."""
 
 import json
-from functools import partial
 
 import built_in
 from programs import AGENTS
@@ -92,7 +91,7 @@ def asked(ended):
     return (results[0].get("deferred_tool_use") or {}).get("input")
 
 
-def asks_a_person(level, stage: Stage):
+def asks_a_person(stage: Stage):
     """Ends with its question, twice, and gets the answer when it is continued. Another question ends it again."""
     home, question = stage.folder / "moadim", {"questions": [_question("Which branch?")]}
     other = {"questions": [_question("Which tag?"), _question("Which \"name\"?")]}
@@ -105,7 +104,7 @@ def asks_a_person(level, stage: Stage):
         entry.mkdir(parents=True)
         if answer:
             (entry / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
-        return ended_well(stage, text, session, ours | {"MOADIM_RUN": entry.name}, permissions=level)
+        return ended_well(stage, text, session, ours | {"MOADIM_RUN": entry.name}, permissions="edit")
 
     first = run(1, prompt(*steps))
     session = session_of(stage, first)
@@ -145,9 +144,6 @@ CASES: list[Case] = [
     *each(AGENTS, "alone: is refused", is_refused),
     *each(["claude", "codex"], "alone: recovers", recovers),
     *each(AGENTS, "alone: is continued", is_continued),
-    *[
-        Case("claude", f"alone: asks a person, {level}", partial(asks_a_person, level))
-        for level in ("read-only", "files", "edit", "full")
-    ],
+    *each(["claude"], "alone: asks a person", asks_a_person),
     *each(["claude"], "alone: goes on without us", goes_on_without_us),
 ]
