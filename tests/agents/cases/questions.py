@@ -171,8 +171,7 @@ def is_ended_and_goes_on(stage: Stage):
 
         killed = product.command("answer", stopped["id"], f"Go on.\n{prompt(*again)}").strip()
         until_it_hangs(stage, 2)
-        for pid in workers(product, killed):
-            os.kill(pid, signal.SIGKILL)
+        kill_all(product, killed)
         until("the record of its end", lambda: not (product.home / "running" / killed).exists())
         killed = product.get(killed)
         check(killed["status"] == "lost", f"{killed['status']}: {killed.get('status_reason')}")
@@ -192,14 +191,15 @@ def until_it_hangs(stage: Stage, times):
     until("the request that hangs", lambda: sum("hang" in seen["step"] for seen in stage.requests()) >= times)
 
 
-def workers(product: Product, run):
-    """All processes of a run, its supervisor among them."""
-
-    def is_of_it(pid):
-        said = b"".join(Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "environ"))
-        return run.encode() in said
-
-    return [pid for pid in product.processes() if is_of_it(pid)]
+def kill_all(product: Product, run):
+    """Kills all processes of a run, its supervisor first: it would record what it sees."""
+    for pid in sorted(product.processes()):
+        try:
+            if any(run.encode() in Path(f"/proc/{pid}/{said}").read_bytes() for said in ("cmdline", "environ")):
+                os.kill(pid, signal.SIGKILL)
+        except OSError:
+            # It went with another.
+            continue
 
 
 FRAME = re.compile(r"^([^\n]*)\n\[begin (\w+)\]\n(.*?)\n\[end \2\]$", re.MULTILINE | re.DOTALL)
