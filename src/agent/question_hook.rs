@@ -15,7 +15,10 @@ pub(super) const MAX_INPUT_BYTES: usize = 64 * 1024;
 /// What a person answered, for the run that continues.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct PersonsAnswer {
-    /// The input of the call that asked.
+    /// The id of the call that asked; `None` if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<String>,
+    /// The input of that call.
     pub(crate) input: Value,
     pub(crate) text: String,
 }
@@ -26,6 +29,17 @@ struct Call {
     tool_name: String,
     #[serde(default)]
     tool_input: Value,
+    /// A call that was deferred keeps its id when the session goes on.
+    #[serde(default)]
+    tool_use_id: Option<Value>,
+}
+
+impl Call {
+    /// Whether it may be the one that was answered: the same question may be asked once more, and is another call then.
+    fn may_be(&self, id: Option<&str>) -> bool {
+        let own = self.tool_use_id.as_ref().and_then(Value::as_str);
+        own.zip(id).is_none_or(|(own, answered)| own == answered)
+    }
 }
 
 /// Returns what the hook prints about a call. What cannot be read is deferred: the hook is asked about questions alone.
@@ -36,6 +50,7 @@ pub(crate) fn decide(call: &[u8], answer: Option<&PersonsAnswer>) -> Option<Valu
     if call.tool_name != QUESTION_TOOL {
         return None;
     }
+    let answer = answer.filter(|answer| call.may_be(answer.id.as_deref()));
     let answers = answer.and_then(|answer| answers(&call.tool_input, answer));
     Some(decision(match answers {
         Some(answers) => {
@@ -89,7 +104,7 @@ mod tests {
     }
 
     fn answer(input: Value) -> PersonsAnswer {
-        PersonsAnswer { input, text: "dev, {now}\n".into() }
+        PersonsAnswer { id: None, input, text: "dev, {now}\n".into() }
     }
 
     fn decided(call: &[u8], answer: Option<&PersonsAnswer>) -> String {
@@ -113,6 +128,24 @@ mod tests {
         for answer in [None, Some(answer(other)), Some(answer(json!({}))), Some(answer(Value::Null))] {
             assert_eq!(decided(&call(&input()), answer.as_ref()), "defer");
         }
+    }
+
+    #[test]
+    fn the_same_question_asked_once_more_ends_the_run_where_ids_tell_the_calls_apart() {
+        let answer = |id: Option<&str>| PersonsAnswer { id: id.map(str::to_owned), ..answer(input()) };
+        let call_of = |id: &Value| {
+            let call = json!({"tool_name": QUESTION_TOOL, "tool_input": input(), "tool_use_id": id});
+            call.to_string().into_bytes()
+        };
+        let known = [(Some("toolu_1"), "allow"), (Some("toolu_2"), "defer"), (Some(""), "defer"), (None, "allow")];
+        for (id, expected) in known {
+            assert_eq!(decided(&call_of(&json!("toolu_1")), Some(&answer(id))), expected, "{id:?}");
+        }
+        for unknown in [json!(null), json!(5)] {
+            assert_eq!(decided(&call_of(&unknown), Some(&answer(Some("toolu_1")))), "allow", "{unknown}");
+        }
+        let read: PersonsAnswer = serde_json::from_value(json!({"input": input(), "text": "dev"})).unwrap();
+        assert_eq!(decided(&call(&input()), Some(&read)), "allow", "as it was kept before");
     }
 
     #[test]

@@ -355,7 +355,11 @@ impl Plan {
     fn pass_on_answer(&self, entry: &Entry, workbench: &Workbench) -> Result<(), FileError> {
         let Occasion { text: Some(text), continues: Some(before), .. } = &self.occasion else { return Ok(()) };
         if let Some(asked) = before.asked_by_tool() {
-            entry.set_answer(&PersonsAnswer { input: asked.input.clone(), text: text.clone() })?;
+            entry.set_answer(&PersonsAnswer {
+                id: asked.id.clone(),
+                input: asked.input.clone(),
+                text: text.clone(),
+            })?;
         }
         atomic_file::write_in_place(&workbench.answer_file(), text.as_bytes()).map(drop)
     }

@@ -98,6 +98,12 @@ class Product:
             raise ToolError("\n".join(block.get("text", "") for block in answer["content"]))
         return answer["structuredContent"]
 
+    def command(self, *words) -> str:
+        """What a command of a person prints."""
+        done = self.stage.execute_as_person([str(self.stage.product), *words], MOADIM_HOME=str(self.home))
+        check(done.exit == 0, f"{' '.join(words)} exited with {done.exit}:\n{done.out}\n{done.err}")
+        return done.out
+
     # -- what cases do ------------------------------------------------------------------------------------------------
 
     def create(self, *steps, **fields):
@@ -117,6 +123,10 @@ class Product:
         """Waits until a run is over. Gives what get_run says, the run's own fields and the others in one."""
         until(f"the end of {run}", lambda: self.call("wait_run", run=run, timeout_secs=20)["finished"], secs)
         return self.get(run)
+
+    def answer(self, run, *text) -> dict:
+        """Answers a run as a person does, and waits for the run that goes on."""
+        return self.wait(self.command("answer", run, *text).strip())
 
     def held_until(self, agent):
         """Until when the scheduled runs of an agent wait; None if they do not."""

@@ -47,6 +47,8 @@ class Agent:
     resume: list[str]
     #: Makes its files below a home, for a server's URL and a key, and gives its environment.
     configure: Callable[[Path, str, str], dict[str, str]]
+    #: The variable that holds its key.
+    key: str
     #: A model to ask for that is not its default, as its model server then sees it, and whether it prints its model.
     model: str
     model_seen: str
@@ -128,14 +130,14 @@ def _opencode(home, url, key):
     provider = {
         "npm": "@ai-sdk/openai-compatible",
         "name": "loopback",
-        "options": {"baseURL": f"{url}/v1", "apiKey": key},
+        "options": {"baseURL": f"{url}/v1", "apiKey": "{env:LOOPBACK_API_KEY}"},
         "models": {"first": model, "second": model},
     }
     config = {"model": "loopback/first", "provider": {"loopback": provider}, "autoupdate": False, "share": "disabled"}
     # It would install a package for plugins that are not there.
     _write(home / ".npmrc", "offline=true\n")
     _write(home / ".config" / "opencode" / "opencode.json", json.dumps(config))
-    return {}
+    return {"LOOPBACK_API_KEY": key}
 
 
 def _qwen(home, url, key):
@@ -167,6 +169,7 @@ AGENTS = {
             ["claude", "-p", "--output-format", "stream-json", "--verbose", "--permission-mode", "acceptEdits"],
             ["--resume", "{session}"],
             _claude,
+            key="ANTHROPIC_API_KEY",
             model="claude-sonnet-5-5",
             model_seen="claude-sonnet-5-5",
             prints_model=True,
@@ -186,6 +189,7 @@ AGENTS = {
             ["codex", "exec", "--json", "--skip-git-repo-check", "--sandbox", "workspace-write"],
             ["resume", "{session}"],
             _codex,
+            key="LOOPBACK_API_KEY",
             model="gpt-5.5-mini",
             model_seen="gpt-5.5-mini",
             prints_model=False,
@@ -210,6 +214,7 @@ AGENTS = {
             ["gemini", "--skip-trust", "--yolo", "--output-format", "stream-json"],
             ["--resume", "{session}"],
             _gemini,
+            key="GEMINI_API_KEY",
             model="gemini-2.5-flash",
             model_seen="gemini-2.5-flash",
             prints_model=True,
@@ -225,6 +230,7 @@ AGENTS = {
             ["opencode", "run", "--auto", "--format", "json"],
             ["-s", "{session}"],
             _opencode,
+            key="LOOPBACK_API_KEY",
             model="loopback/second",
             model_seen="second",
             prints_model=False,
@@ -240,6 +246,7 @@ AGENTS = {
             ["qwen", "-y", "--output-format", "stream-json"],
             ["--resume", "{session}"],
             _qwen,
+            key="OPENAI_API_KEY",
             model="second",
             model_seen="second",
             prints_model=True,
@@ -258,6 +265,7 @@ AGENTS = {
             ["copilot", "--allow-all-tools", "--no-ask-user", "--output-format", "json"],
             ["--resume={session}"],
             _copilot,
+            key="COPILOT_PROVIDER_API_KEY",
             model="second",
             model_seen="second",
             prints_model=True,

@@ -130,13 +130,16 @@ class Stage:
             "TMPDIR": str(self.folder / "tmp"),
         }
 
-    def execute(self, command, text="", secs=PATIENCE_SECS, directory=None, **variables) -> Ended:
+    def execute(self, command, text="", **variables) -> Ended:
         """Runs a command to its end, with the agent's variables."""
-        directory = directory or self.workbench
+        return self.execute_as_person(command, text, **(self.agent_environment() | variables))
+
+    def execute_as_person(self, command, text="", secs=PATIENCE_SECS, **variables) -> Ended:
+        """Runs a command to its end, with the variables of a person's session and these."""
         process = PROCESSES.start(
             command,
-            cwd=directory,
-            env=self.environment() | {"PWD": str(directory)} | self.agent_environment() | variables,
+            cwd=self.workbench,
+            env=self.environment() | {"PWD": str(self.workbench)} | variables,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -215,7 +215,7 @@ impl Claude {
             summary.set_result(text(event, "/result"));
             summary.succeed();
             if text(event, "/deferred_tool_use/name") == QUESTION_TOOL {
-                summary.question = event.pointer("/deferred_tool_use/input").and_then(AskedQuestion::of_claude);
+                summary.question = event.get("deferred_tool_use").and_then(AskedQuestion::of_claude);
                 summary.question.iter().for_each(|asked| to.screen.question(asked));
             }
             to.screen.done(summary.turns, summary.usage.as_ref(), &summary.denied);
@@ -306,10 +306,13 @@ fn take_error(event: &Value, error: &str, to: &mut Sink<'_>) {
     }
 }
 
+/// What Qwen Code says that lacks a login, in lower case.
+const QWEN_NO_LOGIN: [&str; 3] = ["no auth type is selected", "missing api key for", "[api error: 401"];
+
 /// Qwen says what is wrong in a sentence only, and its last message is that sentence.
 fn take_qwen_error(words: &str, to: &mut Sink<'_>) {
     let lower = words.to_lowercase();
-    if lower.contains("no auth type is selected") || lower.contains("[api error: 401") {
+    if QWEN_NO_LOGIN.iter().any(|said| lower.contains(said)) {
         to.summary.needs = Some(Needs::Login);
     } else if lower.contains("billing") {
         to.summary.needs = Some(Needs::Money);

@@ -21,11 +21,12 @@ pub(crate) fn needs_of_exit(format: OutputFormat, exit_code: Option<i32>, stderr
     let words = match format {
         OutputFormat::GeminiStreamJson if exit_code == Some(GEMINI_NO_LOGIN) => {
             let last = || stderr_end.lines().rev().find(|line| !line.trim().is_empty()).map(str::to_owned);
-            let named = last_with(&["Please set an Auth method", "Manual authorization is required"]);
+            let known = ["Please set an Auth method", "Manual authorization is required", "you must specify"];
+            let named = last_with(&known);
             named.or_else(last).unwrap_or_else(|| "not logged in".to_owned())
         }
         OutputFormat::CopilotJson => last_with(&["No authentication information found"])?,
-        OutputFormat::QwenStreamJson => last_with(&["No auth type is selected"])?,
+        OutputFormat::QwenStreamJson => last_with(&["No auth type is selected", "Missing API key for"])?,
         OutputFormat::CodexJson => last_with(&["Missing environment variable"])?,
         _ => return None,
     };
@@ -53,7 +54,9 @@ mod tests {
                 Some("Please set an Auth method in y"),
             ),
             (GeminiStreamJson, Some(41), "x\n \u{1b}[1mlast\n\n", Some("last")),
+            (GeminiStreamJson, Some(41), "you must specify the KEY\nUpdate x\n", Some("you must specify the KEY")),
             (GeminiStreamJson, Some(41), "", Some("not logged in")),
+            (QwenStreamJson, Some(1), "Missing API key for x.\n", Some("Missing API key for x.")),
             (GeminiStreamJson, Some(1), "Please set an Auth method", None),
             (QwenStreamJson, Some(1), "No auth type is selected. Please", Some("No auth type is selected. Please")),
             (

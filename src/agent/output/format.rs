@@ -31,6 +31,12 @@ pub(crate) fn is_usage_of_whole_session(format: OutputFormat) -> bool {
 }
 
 impl OutputFormat {
+    /// Whether its program names a session that it may not keep: one in which the model never answered. Gemini CLI drops it where the
+    /// first request is refused, Qwen Code where it is killed before.
+    pub(super) fn keeps_answered_sessions_alone(self) -> bool {
+        matches!(self, Self::GeminiStreamJson | Self::QwenStreamJson)
+    }
+
     /// Whether an agent that prints so says what a run cost: only then can a ceiling on cost be kept.
     pub fn reports_cost(self) -> bool {
         matches!(self, Self::ClaudeStreamJson | Self::OpencodeJson)

@@ -26,6 +26,8 @@ pub(crate) struct Reader {
     screen: Screen,
     now: UnixSeconds,
     zone: TimeZone,
+    /// Whether its program keeps a session only once the model has answered.
+    keeps_answered_sessions_alone: bool,
 }
 
 enum Source {
@@ -49,12 +51,14 @@ impl Reader {
             Some(dialect) => Source::Events { lines: Lines::default(), dialect },
             None => Source::Text(IncompleteText::default()),
         };
-        Self { source, summary: Summary::default(), screen: Screen::default(), now, zone: zone.clone() }
+        let (summary, screen) = (Summary::default(), Screen::default());
+        let keeps_answered_sessions_alone = format.keeps_answered_sessions_alone();
+        Self { source, summary, screen, now, zone: zone.clone(), keeps_answered_sessions_alone }
     }
 
     /// Takes the next bytes and appends what a person reads of the lines that they end.
     pub(crate) fn read(&mut self, bytes: &[u8], shown: &mut String) {
-        let Self { source, summary, screen, now, zone } = self;
+        let Self { source, summary, screen, now, zone, .. } = self;
         match source {
             Source::Text(incomplete) => incomplete.pass_on(bytes, shown),
             Source::Events { lines, dialect } => {
@@ -67,7 +71,7 @@ impl Reader {
 
     /// Takes a last line that has no end.
     pub(crate) fn finish(&mut self, shown: &mut String) {
-        let Self { source, summary, screen, now, zone } = self;
+        let Self { source, summary, screen, now, zone, .. } = self;
         match source {
             Source::Text(incomplete) => incomplete.finish(shown),
             Source::Events { lines, dialect } => {
@@ -81,7 +85,11 @@ impl Reader {
 
     /// Returns what the lines that were read say; nothing for [`OutputFormat::Text`].
     pub(crate) fn summary(&self) -> Summary {
-        self.summary.as_of_now()
+        let summary = self.summary.as_of_now();
+        let has_answered = self.screen.calls > 0 || summary.has_answered();
+        // What was only announced may not be there when somebody wants to go on with it.
+        let session_id = summary.session_id.filter(|_| has_answered || !self.keeps_answered_sessions_alone);
+        Summary { session_id, ..summary }
     }
 
     #[cfg(test)]

@@ -282,6 +282,11 @@ impl Summary {
         self.denied[at].count = self.denied[at].count.saturating_add(1);
     }
 
+    /// Whether the model said something.
+    pub(super) fn has_answered(&self) -> bool {
+        self.result.is_some() || self.ended == Some(FinalEvent::Succeeded)
+    }
+
     /// Returns the summary as it is now.
     pub(super) fn as_of_now(&self) -> Self {
         let has_begun = *self != Self::default();

@@ -108,6 +108,10 @@ class Handler(BaseHTTPRequestHandler):
             self.server.write_down(seen | {"api": None})
             return self.answer_json(404, {"error": {"type": "not_found_error", "message": f"no {path} here"}})
         api = APIS[name]
+        if not key.startswith(KEY_PREFIX):
+            self.server.write_down(seen | {"api": name})
+            headers, body = api.error(401, "this key is not known")
+            return self.answer_json(401, body, headers)
         request = api.read(path, json.loads(body))
         seen |= {
             "api": name,

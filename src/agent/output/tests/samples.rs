@@ -318,3 +318,20 @@ fn lines_of_one_message_repeat_its_usage() {
     let expected = Usage { input_tokens: 102 * 15, output_tokens: 105, cached_tokens: Some(102 * 5), cost_usd: None };
     assert_eq!((summary.usage, summary.so_far), (Some(expected), true));
 }
+
+#[test]
+fn a_session_that_its_program_may_not_keep_is_not_gone_on_with() {
+    let told = r#"{"type":"init","session_id":"s-1","model":"m"}"#;
+    let said = r#"{"type":"message","role":"assistant","content":"Hello","delta":true}"#;
+    let called = r#"{"type":"tool_use","tool_name":"write_file","parameters":{}}"#;
+    let refused = r#"{"type":"result","status":"error","error":{"message":"no"}}"#;
+    let session = |lines: &[&str]| read(OutputFormat::GeminiStreamJson, lines.join("\n")).1.session_id;
+    assert_eq!((session(&[told]), session(&[told, refused])), (None, None));
+    for answer in [said, called] {
+        assert_eq!(session(&[told, answer, refused]).as_deref(), Some("s-1"), "{answer}");
+    }
+    let qwen = read(OutputFormat::QwenStreamJson, r#"{"type":"system","subtype":"init","session_id":"s-1"}"#).1;
+    assert_eq!(qwen.session_id, None);
+    let claude = read(OutputFormat::ClaudeStreamJson, r#"{"type":"system","subtype":"init","session_id":"s-1"}"#).1;
+    assert_eq!(claude.session_id.as_deref(), Some("s-1"));
+}
