@@ -64,6 +64,12 @@ impl Continuation {
     /// # Errors
     /// The system's.
     pub(crate) fn replace(&self, home: &Home) -> Result<(), FileError> {
+        // Nothing else would remember the link of that one.
+        if let Ok(Some(before)) = after(home, &self.continues)
+            && linked_workbench(home, &before.run).is_some()
+        {
+            remove(link_path(home, &before.run))?;
+        }
         atomic_file::write_json(&file(home, &self.continues), self)
     }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::claim::{Claim, ClaimError};
 use super::context::Context;
+use super::continuation;
 use super::continuation::predecessor::{NotContinuable, Predecessor, was_claimed};
-use super::continuation::{self};
 use super::id::RunId;
 use super::prompt::Occasion;
 use super::question::settle::settle;
@@ -20,7 +20,7 @@ use crate::agent::LOGIN_SHELL_TIMEOUT;
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, Mode};
-use crate::routine::store::ROUTINES_LOCK_TIMEOUT;
+use crate::routine::store::{ROUTINES_LOCK_TIMEOUT, StoreError};
 
 /// A run was not continued, or not yet.
 #[derive(Debug, thiserror::Error)]
@@ -90,11 +90,11 @@ const PUT_BACK_PAUSE: Duration = Duration::from_millis(10);
 pub fn continue_run(context: &Context, request: Request) -> Result<RunId, ContinueError> {
     let Request { run, text, by, asked } = request;
     let (triggered, deadline) = (Moment::now(), asked + TRIGGER_TIMEOUT);
-    let before = Predecessor::find(context, &run)?;
+    let before = Predecessor::find(context, &run).map_err(|error| refused(context, &run, error))?;
     let is_asked = before.outcome.status == Status::Asked;
     let closed = if is_asked { state::read_close(&context.home, &run)? } else { None };
     if let Some(close) = closed.as_ref().filter(|close| close.state == QuestionState::Answered) {
-        return Err(was_closed(close));
+        return Err(was_closed(context, close));
     }
     let plan = plan(context, before, text.clone())?;
     let answer = Close::now(&run, QuestionState::Answered, Some(text), &by);
@@ -104,14 +104,13 @@ pub fn continue_run(context: &Context, request: Request) -> Result<RunId, Contin
         plan.check_budget(context, triggered.at)?;
         if !state::close(&context.home, &answer)? {
             let close = state::read_close(&context.home, &run)?;
-            return Err(was_closed(close.as_ref().unwrap_or(&answer)));
+            return Err(was_closed(context, close.as_ref().unwrap_or(&answer)));
         }
     }
     let claim = match claim(context, &plan, &run, &triggered) {
         Ok(claim) => claim,
-        Err(ContinueError::Trigger(cause)) if is_answer => {
-            return Err(ContinueError::Postponed { run, cause: Box::new(cause) });
-        }
+        // A janitor may have seen the answer, and been faster.
+        Err(error) if is_answer => return next_of(context, &run)?.ok_or_else(|| postponed(run, error)),
         Err(error) => return Err(error),
     };
     if is_answer && let Err(error) = settle(context, &answer) {
@@ -132,7 +131,7 @@ pub fn dismiss(context: &Context, run: &RunId, by: &str) -> Result<Close, Contin
     let close = Close::now(run, QuestionState::Dismissed, None, by);
     if !state::close(&context.home, &close)? {
         let earlier = state::read_close(&context.home, run)?;
-        return Err(was_closed(earlier.as_ref().unwrap_or(&close)));
+        return Err(was_closed(context, earlier.as_ref().unwrap_or(&close)));
     }
     if let Err(error) = settle(context, &close) {
         tracing::warn!(%run, %error, "the dismissal is not in the history yet; a janitor sees to it");
@@ -140,10 +139,33 @@ pub fn dismiss(context: &Context, run: &RunId, by: &str) -> Result<Close, Contin
     Ok(close)
 }
 
-fn was_closed(Close { run, state, by, at, .. }: &Close) -> ContinueError {
+/// Says who answered a run that cannot be answered because another goes on with that.
+fn refused(context: &Context, run: &RunId, error: NotContinuable) -> ContinueError {
+    match (&error, state::read_close(&context.home, run)) {
+        (NotContinuable::Continued { .. }, Ok(Some(close))) if close.state == QuestionState::Answered => {
+            was_closed(context, &close)
+        }
+        _ => error.into(),
+    }
+}
+
+fn postponed(run: RunId, error: ContinueError) -> ContinueError {
+    match error {
+        ContinueError::Trigger(cause) => ContinueError::Postponed { run, cause: Box::new(cause) },
+        ContinueError::NotContinuable(cause) => ContinueError::Postponed { run, cause: Box::new(cause.into()) },
+        error => error,
+    }
+}
+
+fn was_closed(context: &Context, Close { run, state, by, at, .. }: &Close) -> ContinueError {
     let (state, next) = match state {
         QuestionState::Answered | QuestionState::Open => {
-            ("answered", "; see which run goes on with list_runs".to_owned())
+            let next = next_of(context, run).ok().flatten();
+            let next = next.map_or_else(
+                || "; see which run goes on with list_runs".to_owned(),
+                |next| format!("; the run {next} goes on with that; continue that one once it is over"),
+            );
+            ("answered", next)
         }
         QuestionState::Dismissed => {
             ("dismissed", format!("; continue it all the same with continue_run (moadim-mcp answer {run})"))
@@ -159,19 +181,29 @@ fn was_closed(Close { run, state, by, at, .. }: &Close) -> ContinueError {
 /// # Errors
 /// Something keeps it from going on still.
 pub(super) fn go_on_with_answer(context: &Context, answer: &Close) -> Result<(), ContinueError> {
+    match start_with_answer(context, answer) {
+        // Another process was faster.
+        Err(_) if next_of(context, &answer.run)?.is_some() => Ok(()),
+        done => done,
+    }
+}
+
+fn start_with_answer(context: &Context, answer: &Close) -> Result<(), ContinueError> {
     let run = &answer.run;
-    if continuation::after(&context.home, run)?.is_some_and(|next| was_claimed(context, &next.run)) {
+    if next_of(context, run)?.is_some() {
         return Ok(());
     }
     let before = match Predecessor::find(context, run) {
         Ok(before) => before,
         // Nothing can ever go on with it.
-        Err(NotContinuable::Continued { .. } | NotContinuable::Reaped(_) | NotContinuable::NotFound(_)) => {
-            return Ok(());
-        }
+        Err(NotContinuable::Reaped(_) | NotContinuable::NotFound(_)) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    let plan = plan(context, before, answer.text.clone().unwrap_or_default())?;
+    let plan = match plan(context, before, answer.text.clone().unwrap_or_default()) {
+        // Neither here.
+        Err(TriggerError::Routine(StoreError::NotFound { .. })) => return Ok(()),
+        plan => plan?,
+    };
     let claim = claim(context, &plan, run, &Moment::now())?;
     let (context, next) = (context.clone(), claim.entry.id().clone());
     let launch = move || match plan.start(&context, claim, Instant::now() + LOGIN_SHELL_TIMEOUT) {
@@ -184,6 +216,12 @@ pub(super) fn go_on_with_answer(context: &Context, answer: &Close) -> Result<(),
         tracing::warn!(run = %next, %error, "no thread left to launch a run");
     }
     Ok(())
+}
+
+/// Returns the run that continues another, if one was claimed.
+fn next_of(context: &Context, run: &RunId) -> Result<Option<RunId>, RecordError> {
+    let next = continuation::after(&context.home, run)?.map(|next| next.run);
+    Ok(next.filter(|next| was_claimed(context, next)))
 }
 
 fn plan(context: &Context, before: Predecessor, text: String) -> Result<Plan, TriggerError> {
