@@ -352,7 +352,7 @@ fn a_chain_has_one_workbench_which_each_of_its_runs_names_and_which_goes_once() 
         assert_eq!(fs::read_to_string(target.join("work.txt")).unwrap(), "work\n".repeat(4), "{run}");
         assert_eq!(server.whole_run(run)["workbench"], home.workbench(&chain[0]).display().to_string());
     }
-    home.moadim(&["unpin", &chain[3]]).ok();
+    home.moadim(&["pin", "--off", &chain[3]]).ok();
     wait_until("the workbench to go", || !home.workbench(&chain[0]).exists());
     let names = |folder: &str| -> Vec<String> {
         let files = fs::read_dir(home.root().join(folder)).unwrap();
