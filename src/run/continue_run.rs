@@ -239,10 +239,19 @@ fn claim(context: &Context, plan: &Plan, run: &RunId, triggered: &Moment) -> Res
     let before = Predecessor::find(context, run)?;
     let claim = plan.claim_locked(context, triggered)?;
     drop(lock);
-    // A sweep may have moved it away right before that, and puts it back as it sees the claim.
+    // A sweep may have moved it away right before that, and puts it back if it sees the claim.
     let workbench = before.outcome.workbench(&context.home);
     wait_for(&workbench);
-    Ok(claim)
+    if workbench.exists() { Ok(claim) } else { Err(take_back(context, &claim, run)?) }
+}
+
+/// Undoes a claim that came after a sweep's last look: what it was to go on with is gone.
+fn take_back(context: &Context, claim: &Claim, run: &RunId) -> Result<ContinueError, ContinueError> {
+    let lock = FileLock::acquire(&context.home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT);
+    let _lock = lock.map_err(TriggerError::from)?;
+    claim.entry.dispose(&context.home)?;
+    continuation::withdraw(&context.home, claim.entry.id(), run)?;
+    Ok(NotContinuable::Reaped(run.clone()).into())
 }
 
 fn wait_for(workbench: &Workbench) {
