@@ -101,10 +101,10 @@ fn a_continuation_that_never_came_to_be_gives_way() {
 
 /// Where a launch was when its process died, after the claim.
 #[derive(Debug, Clone, Copy)]
-enum Died {
-    BeforeTheMoves,
-    AmidTheMoves,
-    AfterTheMoves,
+enum Moves {
+    Before,
+    Amid,
+    After,
 }
 
 /// Copies a directory as it is.
@@ -115,8 +115,8 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
 #[test]
 fn a_claim_whose_process_died_is_recorded_beside_what_the_run_before_left() {
     let (home, mut server) = Scene::asking("watchdog_interval_secs = 600\n").start();
-    let died = [Died::BeforeTheMoves, Died::AmidTheMoves, Died::AfterTheMoves];
-    let asked = died.map(|died| server.ask(&format!("Asks {died:?}"), ASKS_AND_STAYS, json!({})));
+    let died = [Moves::Before, Moves::Amid, Moves::After];
+    let asked = died.map(|died| server.ask(&format!("{died:?} the moves"), ASKS_AND_STAYS, json!({})));
     let before = asked.each_ref().map(|run| home.outcome(run).unwrap());
     let mut claimed = Vec::new();
     for (run, died) in asked.iter().zip(died) {
@@ -135,9 +135,9 @@ fn a_claim_whose_process_died_is_recorded_beside_what_the_run_before_left() {
         fs::remove_dir_all(&workbench).unwrap();
         fs::rename(kept.join("workbench"), &workbench).unwrap();
         let moved: &[&str] = match died {
-            Died::BeforeTheMoves => &[],
-            Died::AmidTheMoves => &["agent.log", "prompt.md"],
-            Died::AfterTheMoves => &["agent.log", "prompt.md", "question.md", "outcome.json"],
+            Moves::Before => &[],
+            Moves::Amid => &["agent.log", "prompt.md"],
+            Moves::After => &["agent.log", "prompt.md", "question.md", "outcome.json"],
         };
         let previous = workbench.join("previous").join(run);
         fs::create_dir_all(&previous).unwrap();
