@@ -76,6 +76,32 @@ fn an_answer_is_written_in_an_editor_above_the_question() {
 }
 
 #[test]
+fn words_that_say_nothing_or_too_much_are_refused() {
+    let (home, mut server) = Scene::asking("answers_from = \"anyone\"\n").start();
+    let run = server.ask("Asks", ASKS, json!({}));
+    let long = "x".repeat(100_000);
+    for words in ["", " \n\t", &long] {
+        let refused = home.answer(&run, words).failed(1);
+        assert!(refused.len() < 2048, "{}", refused.len());
+        let by_tool = server.error("continue_run", json!({ "run": run, "text": words }));
+        assert!(by_tool.len() < 2048 && by_tool.contains("text"), "{by_tool}");
+        assert_open(&home, &mut server, &run);
+    }
+    // What steers a terminal reaches the agent alone, which is told exactly what was said.
+    let hostile = "\u{1b}[2JYes\u{7}\u{9b}2J\u{7f}";
+    let next = home.go_on(&run, hostile);
+    assert_eq!(home.ended(&next), "succeeded");
+    for words in [&["show", &run][..], &["runs"], &["questions"], &["show", &next]] {
+        let shown = home.moadim(words).ok();
+        assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{words:?}: {shown:?}");
+    }
+    for tool in [("get_run", json!({ "run": run })), ("list_runs", json!({}))] {
+        let answer = server.call_tool(tool.0, tool.1);
+        assert!(!answer.text.contains(|c: char| c.is_control() && c != '\n'), "{}: {:?}", tool.0, answer.text);
+    }
+}
+
+#[test]
 fn a_run_answers_nobody() {
     let (home, mut server) = Scene::asking("").start();
     let run = server.ask("Asks", ASKS, json!({}));
@@ -346,7 +372,8 @@ fn a_chain_has_one_workbench_which_each_of_its_runs_names_and_which_goes_once() 
     let control = server.start_run("Over", "true", json!({ "ttl_secs": 4 }));
     wait_until("the other one's removal", || !home.workbench(&control).exists());
     for (at, run) in chain.iter().enumerate() {
-        assert!(home.moadim(&["logs", run]).code == Some(0), "{run}");
+        assert_says(&home.moadim(&["logs", run]).ok(), &[&format!("this is {run}")]);
+        assert_says(&server.log(run), &[&format!("this is {run}")]);
         let target = home.scratch().join(format!("live-{at}"));
         home.moadim(&["recover", run, target.to_str().unwrap()]).ok();
         assert_eq!(fs::read_to_string(target.join("work.txt")).unwrap(), "work\n".repeat(4), "{run}");

@@ -1,7 +1,7 @@
 //! Killed at whatever step between an answer and the end of the run that goes on with it: one run goes on, no answer is lost, and the
 //! workbench stays with all that is in it.
 //!
-//! 6 moments by default, 48 with `MOADIM_LONG_TESTS=1`, spread evenly over an answer.
+//! 8 moments by default, 48 with `MOADIM_LONG_TESTS=1`, spread evenly over an answer.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -193,9 +193,26 @@ fn a_continuation_that_loses_its_supervisor_is_recorded_and_can_be_continued() {
     assert_eq!(server.problems(), Vec::<Value>::new());
 }
 
+/// Stops every process of the home, those too that others start meanwhile, and ends them all.
+fn end_everything(home: &TestHome) {
+    let mut stopped = 0;
+    wait_until("all to stand still", || {
+        let all = home.processes();
+        all.iter().for_each(|one| drop(one.id.signal(Signal::STOP)));
+        let are_all = all.len() == stopped;
+        stopped = all.len();
+        are_all
+    });
+    wait_until("the end of everything", || {
+        let left = home.processes();
+        left.iter().for_each(crate::harness::Seen::kill);
+        left.is_empty()
+    });
+}
+
 #[test]
 fn killed_at_any_moment_of_an_answer_one_run_goes_on_with_it() {
-    let rounds = if may_take_long() { 48 } else { 6 };
+    let rounds = if may_take_long() { 48 } else { 8 };
     let config = "watchdog_interval_secs = 1\nanswers_from = \"anyone\"\nmax_concurrent_runs = 100\n";
     let (home, mut server) = Scene::asking(config).start();
     let mut others: Vec<Server> =
@@ -208,7 +225,7 @@ fn killed_at_any_moment_of_an_answer_one_run_goes_on_with_it() {
     for round in 0..rounds {
         let run = server.ask(&format!("Asks {round}"), ASKS, json!({}));
         let moment = takes * 5 / 4 * round / rounds;
-        match round % 3 {
+        match round % 4 {
             0 => {
                 let mut person = home.answering(&run, "theirs").spawn().unwrap();
                 std::thread::sleep(moment);
@@ -220,6 +237,17 @@ fn killed_at_any_moment_of_an_answer_one_run_goes_on_with_it() {
                 std::thread::sleep(moment);
                 server.signal(Signal::KILL);
                 server.wait();
+                server = Server::start(&home);
+            }
+            2 => {
+                // As far as anybody can tell, the power goes.
+                let mut person = home.answering(&run, "theirs").spawn().unwrap();
+                std::thread::sleep(moment);
+                end_everything(&home);
+                let _ = person.wait();
+                server.wait();
+                others.iter_mut().for_each(|other| _ = other.wait());
+                others = others.iter().map(|_| Server::start(&home)).collect();
                 server = Server::start(&home);
             }
             _ => {

@@ -26,7 +26,7 @@ printf 'Which database?\\n\\n- Postgres\\n- SQLite\\n' > question.md
 /// The same, but it asks again unless the answer is `done`.
 pub const ASKS_UNTIL_DONE: &str = "\
 if [ -e answer.md ]; then [ -e work.txt ] || exit 9; cat answer.md >> answers; echo >> answers; fi
-echo work >> work.txt
+echo work >> work.txt; echo \"this is $MOADIM_RUN\"
 [ \"$(cat answer.md)\" = done ] && exit 0
 printf 'What now?\\n' > question.md
 ";
