@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::agent::output::plain;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::run::id::RunId;
@@ -50,6 +51,8 @@ impl QuestionView {
                 return Self { kind, text, options, asked_at, state, answer, closed_at, closed_by };
             }
         };
+        // Its agent reads it as it is.
+        let answer = answer.map(|answer| plain(&answer));
         Self { kind, text, options, asked_at, state, answer, closed_at: Some(at), closed_by: Some(by) }
     }
 

@@ -92,7 +92,7 @@ pub struct Request {
 pub fn answer(context: &Context, request: Request) -> Result<RunId, AnswerError> {
     let Request { run, text, by, seen, asked } = request;
     let (triggered, deadline) = (Moment::now(), asked + TRIGGER_TIMEOUT);
-    let before = Predecessor::find(context, &run)?;
+    let before = Predecessor::find(context, &run).map_err(|error| refused(context, &run, error))?;
     let is_asked = before.outcome.status == Status::Asked;
     let closed = if is_asked { state::read_close(&context.home, &run)? } else { None };
     if let Some(close) = closed.as_ref().filter(|close| close.state == QuestionState::Answered || close.at >= seen) {
@@ -152,11 +152,23 @@ fn note_settled(context: &Context, close: &Close) {
     }
 }
 
+/// Says who answered a run that cannot be answered because another goes on with that.
+fn refused(context: &Context, run: &RunId, error: NotContinuable) -> AnswerError {
+    match (&error, state::read_close(&context.home, run)) {
+        (NotContinuable::Continued { .. }, Ok(Some(close))) if close.state == QuestionState::Answered => {
+            was_closed(context, &close)
+        }
+        _ => error.into(),
+    }
+}
+
 fn was_closed(context: &Context, Close { run, state, by, at, .. }: &Close) -> AnswerError {
     let next = continuation::after(&context.home, run).ok().flatten();
     let again = || format!("; have it go on all the same with: moadim-mcp answer {run}");
     let (state, next) = match (state, next) {
-        (QuestionState::Answered | QuestionState::Open, Some(next)) => ("answered", format!("; {} goes on", next.run)),
+        (QuestionState::Answered | QuestionState::Open, Some(next)) => {
+            ("answered", format!("; the run {} goes on with that; continue that one once it is over", next.run))
+        }
         (QuestionState::Answered | QuestionState::Open, None) => ("answered", "; a run goes on soon".to_owned()),
         (QuestionState::Dismissed, _) => ("dismissed", again()),
         (QuestionState::Expired, _) => ("closed unanswered", again()),

@@ -106,6 +106,8 @@ fn stage_and_claim(
     // Nobody asks for the environment of a run that a power cut has ended.
     atomic_file::write_json_in_place(&staged.join("env.json"), environment)?;
     let record = staged.join("run.json");
+    // A chain has an order also where the clock was set back.
+    let from = &continues.map_or(*from, |predecessor| predecessor.id.stamp().plus_secs(1).max(*from));
     for later in 0..SECONDS_TRIED {
         let id = RunId::new((*routine).clone(), from.plus_secs(later));
         let entry = Entry::of(home, &id);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::harness::{PATIENCE, Server, TestHome, text, wait_for};
+use crate::harness::{ASKS, PATIENCE, Scene, Server, TestHome, text, wait_for};
 use moadim_mcp::clock::UnixSeconds;
 use serde_json::{Value, json};
 
@@ -122,4 +122,37 @@ fn a_clock_that_was_set_does_not_make_a_run_old() {
     }
     assert_eq!(server.stop(&run)["status"], "stopped");
     assert!(fs::read_dir(home.root().join("running")).unwrap().next().is_none());
+}
+
+/// Gives a run that is over another second, as if it had been triggered by a clock that was so far ahead.
+fn put_ahead(home: &TestHome, run: &str, secs: u64) -> String {
+    let (routine, stamp) = run.rsplit_once('-').unwrap();
+    let ahead = format!("{routine}-{}", stamp.parse::<u64>().unwrap() + secs);
+    for file in ["history.jsonl".to_owned(), format!("workbenches/{run}/outcome.json")] {
+        home.write(&file, &home.read(&file).replace(run, &ahead));
+    }
+    for (folder, end) in [("workbenches", ""), ("questions/open", ".json")] {
+        let path = |run: &str| home.root().join(folder).join(format!("{run}{end}"));
+        fs::rename(path(run), path(&ahead)).unwrap();
+    }
+    ahead
+}
+
+#[test]
+fn a_run_of_a_clock_that_was_ahead_is_continued_by_a_later_one() {
+    let (home, mut server) = Scene::asking("").start();
+    let run = server.ask("Asks", ASKS, json!({}));
+    server.close_stdin_and_wait();
+    home.wait_for_the_last_of(&run);
+    let run = put_ahead(&home, &run, 3_600);
+    let mut server = Server::start(&home);
+    assert_eq!(server.run(&run)["status"], "asked");
+    let next = home.go_on(&run, "Postgres");
+    assert_eq!(home.ended(&next), "succeeded");
+    home.assert_continued_once(&run, &next);
+    assert!(next > run, "{next} {run}");
+    let last = home.go_on(&next, "More");
+    assert_eq!(home.ended(&last), "succeeded");
+    assert_eq!(server.whole_run(&run)["continued_by"], next.as_str());
+    assert_eq!(server.problems(), Vec::<Value>::new());
 }

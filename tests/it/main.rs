@@ -5,6 +5,8 @@
 mod harness;
 
 mod agent_options;
+mod answers;
+mod asked_schedules;
 mod asking;
 mod budgets;
 mod cleanup;
@@ -60,6 +62,7 @@ mod panel;
 mod power_cut;
 mod precheck;
 mod prompts;
+mod questions;
 mod readme;
 mod repositories;
 mod resources;
@@ -79,6 +82,7 @@ mod state_table_start;
 mod subscriptions;
 mod supervisor;
 mod survivors;
+mod take_over;
 mod tasks;
 mod terminal;
 #[cfg(target_os = "linux")]

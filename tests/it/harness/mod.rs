@@ -1,6 +1,7 @@
 //! What the test programs have in common: a home of their own, the real server in it, and the processes of both.
 
 mod another_user;
+mod asked;
 mod calls;
 #[cfg(target_os = "linux")]
 mod cluster;
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use another_user::{give_to_nobody, root_may_become_another_user, run_as_nobody};
+pub use asked::{ASKS, ASKS_AND_STAYS, ASKS_UNTIL_DONE};
 pub use calls::text;
 #[cfg(target_os = "linux")]
 pub use cluster::{Cluster, Daemon, Settings, compile};
