@@ -90,10 +90,9 @@ impl Remains {
         let ending = match (reported, limited_by) {
             (_, None) if self.asks() && matches!(ending.status, Status::Lost | Status::Failed) => Ending {
                 status: Status::Asked,
-                reason: self
-                    .question
-                    .as_ref()
-                    .map(|question| format!("{}; its supervisor died before that was recorded", question.in_words())),
+                reason: self.question.as_ref().map(|question| {
+                    format!("{}; its supervisor died before that was recorded", question.in_words(None))
+                }),
                 ..ending
             },
             // Unless something else ended it, or it never started.

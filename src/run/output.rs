@@ -168,7 +168,7 @@ pub(crate) fn reason_of(
 ) -> Option<String> {
     let status = status_by(exit, summary, question.is_some());
     if let Some(question) = question.filter(|_| status == Status::Asked) {
-        return Some(question.in_words());
+        return Some(question.in_words(summary.and_then(|summary| summary.last_words.as_deref())));
     }
     let words = summary.and_then(|summary| summary.last_words.as_deref());
     let denied = summary.and_then(denied_in_words);

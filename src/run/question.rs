@@ -72,11 +72,12 @@ impl Question {
         one_line(&said.unwrap_or_default(), MAX_HEADLINE_CHARS)
     }
 
-    /// Says that it was asked, for the reason of its run.
-    pub(crate) fn in_words(&self) -> String {
+    /// Says that it was asked, for the reason of its run; its agent's own words say most of why it lacks a login.
+    pub(crate) fn in_words(&self, last_words: Option<&str>) -> String {
+        let headline = self.headline();
         match self.kind {
-            QuestionKind::Decision => format!("it asks: {}", self.headline()),
-            QuestionKind::Login => format!("its agent is not logged in: {}", self.headline()),
+            QuestionKind::Decision => format!("it asks: {headline}"),
+            QuestionKind::Login => format!("its agent is not logged in: {}", last_words.unwrap_or(&headline)),
         }
     }
 

@@ -238,7 +238,7 @@ fn an_agents_events_become_a_log_a_report_and_a_reason() {
 fn the_final_event_counts_before_the_exit_status() {
     let (home, mut server) = Scene::new().start();
     for (title, agent, file, exit, status, words) in [
-        ("Error", "claude", "claude-401.jsonl", 0, "failed", "Invalid API key"),
+        ("Error", "claude", "claude-401.jsonl", 0, "asked", "Invalid API key"),
         ("Done", "claude", "claude-text.jsonl", 3, "succeeded", "exited with status 3"),
         ("Told", "gemini", "gemini-term.jsonl", 0, "failed", "before it said how it ended"),
         ("Quota", "gemini", "gemini-limit-day.jsonl", 0, "limited", "daily limit is used up"),
@@ -278,7 +278,12 @@ fn what_needs_a_login_or_money_is_not_tried_again_and_a_limit_is() {
         add_like(&home, agent, &format!("{stderr}cat '{}'; exit {exit}", sample(file).display()));
         create(&mut server, title, agent, retry.clone());
         let slug = title.to_lowercase();
-        let run = server.run_to(&slug, if is_retried { "limited" } else { "failed" });
+        let status = match needs.as_str() {
+            Some("login") => "asked",
+            Some(_) => "failed",
+            None => "limited",
+        };
+        let run = server.run_to(&slug, status);
         assert_eq!(run["output"]["needs"], needs, "{title}: {}", run.view);
         assert_eq!(run["output"]["limit"].is_null(), !is_retried, "{title}: {}", run.view);
         let ledger = home.json(format!("routines/{slug}/ledger.json"));
@@ -542,7 +547,7 @@ fn neither_a_clean_workbench_nor_a_setup_decides_how_a_run_ended() {
     let (home, mut server) = Scene::new().start();
     // An agent that clears its directory, logs included, before it fails with status 0.
     add_like(&home, "codex", &format!("rm -rf ./* ; cat '{}'; exit 0", sample("codex-401.jsonl").display()));
-    let cleared = run(&mut server, "Cleared", "codex", "failed");
+    let cleared = run(&mut server, "Cleared", "codex", "asked");
     assert_eq!(cleared["output"]["needs"], "login", "{}", cleared.view);
     let program = home.script("claude", "exit 1");
     let setup = format!("cat '{}'", sample("claude-text.jsonl").display());

@@ -109,7 +109,7 @@ fn a_run_answers_nobody() {
         let mut command = home.command();
         command.args(words).env("MOADIM_RUN", "other-1").env("EDITOR", "false").stdin(Stdio::null());
         let refused = crate::harness::Answer::from(command.output().unwrap()).failed(1);
-        assert_says(&refused, &["only a person answers", "other-1"]);
+        assert_says(&refused, &["this call comes from the run other-1", "ask a person"]);
         assert_open(&home, &mut server, &run);
     }
 }
@@ -175,7 +175,7 @@ fn a_person_is_asked_for_the_words_and_nobody_else_gives_them() {
         let message = text(&question["params"]["message"]);
         assert_says(&message, &[&run, "Which database?", "Proposed by the model: The model's own"]);
         let choices = &question["params"]["requestedSchema"]["properties"]["confirm"]["enum"];
-        assert_eq!(*choices, json!(["Something else: what I type below", "Postgres", "SQLite"]));
+        assert_eq!(*choices, json!(["Something else: what I type below", "Postgres", "SQLite", "The model's own"]));
         assert_eq!(result["isError"], true, "{result}");
         assert_says(&text(&result["content"][0]["text"]), &["was not answered", &format!("moadim-mcp answer {run}")]);
         for no in [
@@ -250,7 +250,7 @@ fn of_many_people_who_answer_at_once_one_is_heard() {
         for (person, answer) in refused {
             let said = answer.failed(1);
             assert_says(&said, &[&run, "was answered at", "(moadim-mcp answer)"]);
-            assert!(said.contains(&next) || said.contains("list_runs"), "{person}: {said}");
+            assert!(said.contains(&next) || said.contains("goes on soon"), "{person}: {said}");
         }
         assert_eq!(home.ended(&next), "succeeded");
         assert_eq!(answers(&home, &run), format!("From {}\n", heard[0].0));
@@ -341,7 +341,7 @@ fn a_routine_that_is_off_or_gone_goes_on_with_nothing() {
     server.ok("delete_routine", json!({ "routine": "left" }));
     assert_says(&home.answer(&left, "Postgres").failed(1), &["left"]);
     wait_until("the question to be moot", || !home.mark_file(&left).exists());
-    assert_eq!(home.question_lines(&left)[0]["state"], "expired");
+    assert_eq!(home.question_lines(&left)[0]["state"], "dismissed");
     // An answer that was given before its routine went leads nowhere, and troubles nobody.
     let late = server.ask("Late", ASKS, json!({}));
     server.ok("update_routine", json!({ "routine": "late", "enabled": false }));

@@ -173,7 +173,8 @@ fn tools_lower_a_ceiling_and_only_a_person_raises_it() {
         (json!({ "max_daily_runs": 2 }), "tools can only lower it, and it is 1"),
         (json!({ "max_daily_runs": 0 }), "at least 1"),
         (json!({ "clear": ["max_daily_runs"] }), "tools cannot clear it"),
-        (json!({ "timezone": "Etc/GMT+1", "title": "x" }), "its day would begin again"),
+        // Whatever the hour is: the routine has another kind of name for its zone.
+        (json!({ "timezone": "Asia/Kolkata", "title": "x" }), "its day would begin again"),
     ] {
         assert_says(&server.error("update_routine", change(refused)), &[says]);
     }

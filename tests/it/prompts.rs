@@ -47,8 +47,15 @@ fn an_agent_reads_why_it_runs_and_what_is_expected_before_its_prompt() {
     );
     let run = server.run_to("triage", "succeeded");
     let prompt = given(&home, &run);
-    let stated =
-        ["(Asia/Tokyo)", "\"Morning {why} triage\"", "triggered directly", "1 h 30 min", "nobody answers", "report.md"];
+    let stated = [
+        "(Asia/Tokyo)",
+        "\"Morning {why} triage\"",
+        "triggered directly",
+        "1 h 30 min",
+        "nobody watches",
+        "question.md",
+        "report.md",
+    ];
     assert_says(&prompt, &stated);
     assert!(prompt.ends_with("\n\n---\n\nTriage the issues."), "{prompt}");
     let preview = server.ok("get_routine", json!({ "routine": "triage", "preview": true }));
@@ -56,7 +63,7 @@ fn an_agent_reads_why_it_runs_and_what_is_expected_before_its_prompt() {
         |text: &str| text.lines().filter(|line| !line.contains("It is now")).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(without_time(&text(&preview["preview"])), without_time(&prompt));
     assert_eq!(preview["prompt"], "Triage the issues.");
-    assert!(home.moadim(&["show", "triage", "--preview"]).ok().contains("nobody answers"));
+    assert!(home.moadim(&["show", "triage", "--preview"]).ok().contains("nobody watches"));
     assert!(server.ok("get_routine", json!({ "routine": "triage" })).get("preview").is_none());
 }
 

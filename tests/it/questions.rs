@@ -158,7 +158,7 @@ fn a_question_is_dismissed_once_and_says_by_whom() {
     assert_eq!(home.question_lines(&runs[0]).len(), 1);
     let run = server.start_run("Over", "true", json!({}));
     server.wait_for_run(&run, "succeeded");
-    assert_says(&home.moadim(&["answer", &run, "--dismiss"]).failed(1), &[&run, "asks nothing", "succeeded"]);
+    assert_says(&home.moadim(&["answer", &run, "--dismiss"]).failed(1), &[&run, "has no question", "succeeded"]);
 }
 
 #[test]

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 /// The arguments that a routine can do without.
 const SETTINGS: &str = "enabled? ttl_secs? failed_ttl_secs? keep_last? max_runtime_secs? max_silence_secs? schedule? run_at? \
-                        timezone? overlap? catch_up? max_consecutive_failures? max_daily_runs? max_daily_cost_usd? retry? env? options? tags? repositories? unsaved_work? archive_files? continuity? engine? resources?";
+                        timezone? overlap? catch_up? max_consecutive_failures? max_daily_runs? max_daily_cost_usd? retry? env? options? tags? repositories? unsaved_work? archive_files? continuity? engine? resources? when_asked? answer_within_secs?";
 /// The keys of a routine and of a run, those that may be absent marked.
 const ROUTINE: &str = "slug title agent agent_available enabled ttl_secs max_runtime_secs tags env_keys created_at \
                        updated_at running last_run? disabled_because? waiting? waiting_until? used_today? last_missed?";
 const RUN: &str = "id routine status outcome? status_reason? exit_code? signal? origin? triggered_at started_at? finished_at? \
                    duration_secs? workbench session session_host attach_command? log_path log_bytes reap_at? \
-                   kept_because? last_output? work? output? report? resume_command? pinned? verified? disagreements? job?";
+                   kept_because? last_output? work? output? report? resume_command? pinned? verified? disagreements? job? question? continues? continued_by?";
 
 fn words(text: &str) -> BTreeSet<String> {
     text.split_whitespace().map(str::to_owned).collect()
@@ -62,11 +62,12 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
         (
             "get_run",
             "run",
-            "run liveness liveness_reason retention agent? options? command? origin? window_problem? processes processes_total? last_output_at? \
+            "run chain? liveness liveness_reason retention agent? options? command? origin? window_problem? processes processes_total? last_output_at? \
              log_tail archive? recover_command?",
         ),
         ("read_log", "run tail_lines? offset? grep? raw?", "run text cut next_offset note? log_bytes stderr?"),
         ("stop_run", "run reason?", "note? run"),
+        ("continue_run", "run text? dismiss?", "run"),
         ("pin_run", "run pinned", "run"),
         (
             "cleanup_workbenches",
@@ -99,7 +100,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
         let routine = &tool(name)["outputSchema"]["properties"]["routine"];
         assert_eq!((&routine["type"], &routine["description"]), (&json!("object"), &json!("As in list_routines.")));
     }
-    for name in ["trigger_routine", "get_run", "wait_run", "stop_run", "pin_run"] {
+    for name in ["trigger_routine", "get_run", "wait_run", "stop_run", "pin_run", "continue_run"] {
         let run = &tool(name)["outputSchema"]["properties"]["run"];
         assert_eq!((&run["type"], &run["description"]), (&json!("object"), &json!("As in list_runs.")));
     }

@@ -29,7 +29,12 @@ wait
 
 /// Asks a person, and goes on with the answer.
 const ASK: &str = "\
-if [ -f answer.md ]; then echo \"Going on with: $(cat answer.md)\"; cat draft.txt; exit; fi
+if [ -f answer.md ]; then
+    read -r answer < answer.md || :
+    read -r draft < draft.txt
+    echo \"Going on with: $answer, and $draft\"
+    exit
+fi
 echo 'the draft from before' > draft.txt
 printf 'Which colour should the button have?\\n\\n- green\\n- blue\\n' > question.md
 ";
