@@ -297,6 +297,37 @@ fn what_needs_a_person_is_shown_with_its_fix_and_in_the_summary() {
 }
 
 #[test]
+fn a_question_is_shown_first_until_somebody_closes_it() {
+    let home = TestHome::detached("");
+    let mut server = Server::start(&home);
+    let ask = r"printf '# Which database?\n\n- Postgres\n- SQLite\n' > question.md";
+    let run = server.start_run("Asks", ask, json!({ "answer_within_secs": 3600 }));
+    server.wait_for_run(&run, "asked");
+    let mut panel = Panel::default();
+    let key = format!("question:{run}");
+    panel.wait_for(&mut server, "the question", |panel| {
+        panel.rows("attention").contains_key(&key) && panel.rows("ended").contains_key(&run)
+    });
+    let item = panel.rows("attention")[&key].clone();
+    assert_eq!((&item["text"], &item["severity"]), (&json!("Which database?"), &json!("problem")));
+    assert_eq!(item["question"]["options"], json!(["Postgres", "SQLite"]));
+    assert!(text(&item["question"]["expires_at"]) > text(&item["at"]), "{item}");
+    assert_eq!(panel.rows("ended")[&run].get("reap_at"), None, "it waits");
+    let summary = server.ok("show_dashboard", json!({}));
+    let first = json!([{ "run": run, "text": "Which database?" }]);
+    assert_eq!(summary["questions"], json!({ "count": 1, "first": first }), "{summary}");
+    assert_eq!(summary["problems"], json!([]), "it is named once");
+
+    // By another process.
+    let mut answer = home.command();
+    assert!(answer.args(["answer", &run, "--dismiss"]).output().unwrap().status.success());
+    panel.wait_for(&mut server, "the question to go, and the workbench to have an end", |panel| {
+        !panel.rows("attention").contains_key(&key) && panel.rows("ended")[&run].get("reap_at").is_some()
+    });
+    assert_eq!(server.ok("show_dashboard", json!({})).get("questions"), None);
+}
+
+#[test]
 fn a_snooze_a_schedule_and_a_workbench_of_another_program_are_shown() {
     let home = TestHome::detached("");
     let mut server = Server::start_swept(&home);
