@@ -359,7 +359,7 @@ fn a_routine_that_is_off_or_gone_goes_on_with_nothing() {
 #[test]
 fn a_chain_has_one_workbench_which_each_of_its_runs_names_and_which_goes_once() {
     let (home, mut server) = Scene::asking("cleanup_interval_secs = 1\nwatchdog_interval_secs = 1\n").start();
-    let more = json!({ "ttl_secs": 3, "failed_ttl_secs": 3, "archive_files": ["work.txt"] });
+    let more = json!({ "archive_files": ["work.txt"] });
     let mut chain = vec![server.ask("Chain", ASKS_UNTIL_DONE, more)];
     for answer in ["one", "two", "done"] {
         let next = home.go_on(chain.last().unwrap(), answer);
@@ -368,8 +368,9 @@ fn a_chain_has_one_workbench_which_each_of_its_runs_names_and_which_goes_once() 
     }
     assert_eq!(answers(&home, &chain[0]), "one\ntwo\ndone\n");
     home.moadim(&["pin", &chain[3]]).ok();
+    server.ok("update_routine", json!({ "routine": "chain", "ttl_secs": 1, "failed_ttl_secs": 1 }));
     // Others that are as old go.
-    let control = server.start_run("Over", "true", json!({ "ttl_secs": 4 }));
+    let control = server.start_run("Over", "true", json!({ "ttl_secs": 1 }));
     wait_until("the other one's removal", || !home.workbench(&control).exists());
     for (at, run) in chain.iter().enumerate() {
         assert_says(&home.moadim(&["logs", run]).ok(), &[&format!("this is {run}")]);

@@ -64,7 +64,7 @@ fn an_open_question_keeps_its_workbench_against_age_and_budget() {
 
 #[test]
 fn the_retention_counts_from_the_close_and_the_close_goes_with_the_workbench() {
-    const TTL_SECS: u64 = 4;
+    const TTL_SECS: u64 = 6;
     let (home, mut server) = Scene::asking("cleanup_interval_secs = 1\nwatchdog_interval_secs = 1\n").start();
     let ttl = json!({ "ttl_secs": TTL_SECS, "failed_ttl_secs": TTL_SECS });
     let run = server.ask("Open", ASKS, ttl.clone());
