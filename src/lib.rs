@@ -33,6 +33,14 @@
 //!
 //! How a run ended is one of the statuses of `run::status`, the only module that knows what follows from each.
 //!
+//! # Going on
+//!
+//! A run that needs a decision of a person ends as `asked`, with its question in its outcome. The question is open until
+//! `questions/<run>.json` exists, which is created exclusively: of any number of answers one counts (`run::question`). A run that
+//! goes on with it, or with anything else that a person wants, works in the same workbench, which keeps its path.
+//! `continuations/<predecessor>.json`, again created exclusively, says whose that is (`run::continuation`). An answer that was
+//! taken is gone on with by whichever process is alive, until an agent has started with it (`run::answer`).
+//!
 //! # The janitor
 //!
 //! One task with three loops (`janitor`). The **watchdog** looks at `running/` alone: it ends a run that is past its bound and

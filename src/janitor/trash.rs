@@ -13,8 +13,10 @@ use super::remove;
 use super::report::{CleanupReport, Failed, Kept, Removed};
 use super::sweep_lock::SweepLock;
 use crate::home::atomic_file::FileError;
+use crate::home::lock::{FileLock, Mode};
 use crate::home::{self, Home};
 use crate::process_tree::{Cookie, Scan};
+use crate::routine::store::ROUTINES_LOCK_TIMEOUT;
 use crate::run::context::Context;
 use crate::run::continuation::is_claimed;
 use crate::run::id::RunId;
@@ -53,13 +55,23 @@ pub(super) fn move_there(
     let alive = Scan::take()?.cookies();
     let mut trashed = Vec::new();
     for verdict in removable {
+        let name = OsString::from(format!("{}.{}", verdict.run, home::random_suffix()));
+        let workbench = Workbench::named(home, &verdict.run);
+        // No run that continues this one is claimed between the look and the rename.
+        let lock = match FileLock::acquire(&home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT) {
+            Ok(lock) => lock,
+            Err(error) => {
+                report.failed.push(failed(verdict.run, workbench.directory(), &error));
+                continue;
+            }
+        };
         if let Some(why) = reason_to_keep(home, &alive, &verdict) {
             report.kept.push(kept(verdict, why));
             continue;
         }
-        let name = OsString::from(format!("{}.{}", verdict.run, home::random_suffix()));
-        let workbench = Workbench::named(home, &verdict.run);
-        match rename(workbench.directory(), &home.trash().join(&name)) {
+        let renamed = rename(workbench.directory(), &home.trash().join(&name));
+        drop(lock);
+        match renamed {
             Ok(()) => trashed.push((verdict, name)),
             // Another process removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

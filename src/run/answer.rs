@@ -5,7 +5,7 @@
 
 #![allow(missing_docs, reason = "a field without a comment is what its name says")]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::context::Context;
 use super::continuation;
@@ -13,10 +13,13 @@ use super::continuation::predecessor::{NotContinuable, Predecessor};
 use super::continue_run::{self, Claimed, ContinueError};
 use super::entry::Entry;
 use super::history;
+use super::home_machine;
 use super::hook;
 use super::id::RunId;
+use super::liveness;
 use super::question::state::{self, Close, QuestionState};
 use super::record::RecordError;
+use super::recording::record_abandoned;
 use super::status::Status;
 use super::trigger::{TRIGGER_TIMEOUT, TriggerError};
 use crate::agent::LOGIN_SHELL_TIMEOUT;
@@ -92,6 +95,7 @@ pub struct Request {
 pub fn answer(context: &Context, request: Request) -> Result<RunId, AnswerError> {
     let Request { run, text, by, seen, asked } = request;
     let (triggered, deadline) = (Moment::now(), asked + TRIGGER_TIMEOUT);
+    record_if_dead(context, &run);
     let before = Predecessor::find(context, &run).map_err(|error| refused(context, &run, error))?;
     let is_asked = before.outcome.status == Status::Asked;
     let closed = if is_asked { state::read_close(&context.home, &run)? } else { None };
@@ -132,6 +136,7 @@ pub fn answer(context: &Context, request: Request) -> Result<RunId, AnswerError>
 /// # Errors
 /// It asks nothing, or its question was closed before.
 pub fn dismiss(context: &Context, run: &RunId, by: &str) -> Result<(), AnswerError> {
+    record_if_dead(context, run);
     let past = context.history.find(&context.home, run)?.ok_or_else(|| NotContinuable::NotFound(run.clone()))?;
     if past.outcome.status != Status::Asked {
         return Err(AnswerError::AsksNothing { run: run.clone(), status: past.outcome.status });
@@ -143,6 +148,24 @@ pub fn dismiss(context: &Context, run: &RunId, by: &str) -> Result<(), AnswerErr
     }
     note_settled(context, &close);
     Ok(())
+}
+
+/// How long a judge of the run is waited for.
+const JUDGE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Records the end of a run whose supervisor died: lists say already that it is over, and the watchdog may come later.
+fn record_if_dead(context: &Context, run: &RunId) {
+    let entry = Entry::of(&context.home, run);
+    if !entry.exists() || home_machine::check(context).is_err() {
+        return;
+    }
+    for assessment in liveness::judge(context, vec![entry], JUDGE_TIMEOUT) {
+        if let Ok(judgement) = assessment.into_judgement()
+            && let Err(error) = record_abandoned(context, &judgement)
+        {
+            tracing::warn!(%run, %error, "its end cannot be recorded yet");
+        }
+    }
 }
 
 /// Settles what can be settled now, for whom it is no error if that is not all.

@@ -48,6 +48,9 @@ pub enum ClaimError {
         /// The one that does.
         next: RunId,
     },
+    /// The workbench in which it was to go on is gone.
+    #[error("cannot continue run {0}: its workbench is gone; trigger its routine again")]
+    Reaped(RunId),
     /// It is not known whether another run continues the same one.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -148,6 +151,10 @@ fn stage_and_claim(
 /// its process died, gives way: nobody else claims runs now.
 fn reserve(context: &Context, id: &RunId, predecessor: &Outcome) -> Result<(), ClaimError> {
     let home = &context.home;
+    // A sweep takes it under the same lock, unless an entry says that it is in use.
+    if !predecessor.workbench(home).exists() {
+        return Err(ClaimError::Reaped(predecessor.id.clone()));
+    }
     let continuation = Continuation::now(id, &predecessor.id, predecessor.workbench_name());
     if !continuation.create(home)? {
         match continuation::after(home, &predecessor.id)? {

@@ -233,6 +233,9 @@ mod tests {
         second.link(&home).unwrap();
         assert_eq!(runs_of(&home, &id("a-1")).unwrap(), ["a-1", "a-5", "a-9"].map(id));
         let root = home.workbenches().join("a-1");
+        for run in ["a-1", "a-5"] {
+            std::fs::create_dir_all(root.join("previous").join(run)).unwrap();
+        }
         for (run, files) in [("a-1", "previous/a-1"), ("a-5", "previous/a-5"), ("a-9", "")] {
             let workbench = Workbench::of(&home, &id(run));
             assert_eq!(workbench.directory(), root, "{run}");

@@ -2,11 +2,10 @@
 
 #![allow(missing_docs, reason = "a field without a comment is what its name says")]
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::claim::{Claim, ClaimError};
 use super::context::Context;
-use super::continuation;
 use super::continuation::predecessor::{NotContinuable, Predecessor};
 use super::id::RunId;
 use super::launch::LaunchError;
@@ -40,6 +39,7 @@ impl From<TriggerError> for ContinueError {
         match error {
             TriggerError::NotContinuable(error) => Self::NotContinuable(error),
             TriggerError::Claim(ClaimError::Continued { run, next }) => NotContinuable::Continued { run, next }.into(),
+            TriggerError::Claim(ClaimError::Reaped(run)) => NotContinuable::Reaped(run).into(),
             error => Self::Trigger(error),
         }
     }
@@ -51,10 +51,6 @@ pub(super) struct Claimed {
     plan: Plan,
     claim: Claim,
 }
-
-/// How long a sweep that finds a workbench in use takes at most to put it back.
-const PUT_BACK_TIMEOUT: Duration = Duration::from_secs(2);
-const PUT_BACK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Reads what the run is made of that goes on from another; nothing is written.
 ///
@@ -74,7 +70,7 @@ pub(super) fn check_budget(context: &Context, plan: &Plan, now: UnixSeconds) -> 
 /// Claims the run that goes on from `run`, so that it can be started until `deadline`. From then on a sweep leaves the workbench alone.
 ///
 /// # Errors
-/// Nothing was claimed, or it was taken back: somebody else continues it, works there, or has removed it.
+/// Nothing was claimed: somebody else continues it, works there, or has removed it.
 pub(super) fn claim(
     context: &Context,
     plan: Plan,
@@ -86,23 +82,11 @@ pub(super) fn claim(
     let lock = lock.map_err(TriggerError::from)?;
     plan.check_unchanged(context)?;
     // Somebody may have continued it, or come to work there.
-    let before = Predecessor::find(context, run)?;
+    Predecessor::find(context, run)?;
     if Instant::now() + LEAST_LAUNCH > deadline {
         return Err(ContinueError::Trigger(TriggerError::HeldUp { secs: triggered.elapsed_secs_at(&Moment::now()) }));
     }
     let claim = plan.claim_locked(context, triggered)?;
-    // A sweep may have moved the workbench away right before that, and puts it back as it sees the claim.
-    let workbench = before.outcome.workbench(&context.home);
-    let until = Instant::now() + PUT_BACK_TIMEOUT;
-    while !workbench.exists() && Instant::now() < until {
-        std::thread::sleep(PUT_BACK_PAUSE);
-    }
-    if !workbench.exists() {
-        let next = claim.entry.id().clone();
-        claim.entry.dispose(&context.home)?;
-        continuation::withdraw(&context.home, &next, run)?;
-        return Err(NotContinuable::Reaped(run.clone()).into());
-    }
     drop(lock);
     Ok(Claimed { plan, claim })
 }

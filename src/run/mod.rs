@@ -1,10 +1,12 @@
 //! Runs: how they start, live and end, and what is written down about them.
 //!
+//! A run may end with a [`question`]; its [`answer`] starts another, which goes on in the same workbench ([`continuation`]).
+//!
 //! Three rooms. The protocol of a run is in this folder: a trigger [`claim`]s a name and launches a supervisor, both share the
 //! lock of the run's [`entry`], which exists exactly while the run is unfinished; its end is requested in `end`, and written
 //! down in [`recording`]; a process that finds an entry without an owner judges it in `liveness`. What the files say is in
-//! [`record`], and what follows from how a run ended in [`status`]. The other rooms are `history`, what outlives the workbench,
-//! and `log`, what the agent printed.
+//! [`record`], and what follows from how a run ended in [`status`]. The other rooms are `history`, what outlives the workbench, and
+//! `log`, what the agent printed.
 
 pub(crate) mod abandoned;
 pub mod answer;

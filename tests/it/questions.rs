@@ -153,7 +153,10 @@ fn a_question_is_dismissed_once_and_says_by_whom() {
     }
     assert_eq!(home.moadim(&["questions", "--json"]).json(), json!({ "runs": [] }));
     // Nobody waits, and the person may still think better of it.
-    let next = home.go_on(&runs[0], "Postgres after all");
+    let next = wait_for(PATIENCE, "an answer that is later than the dismissal", || {
+        let answer = home.answer(&runs[0], "Postgres after all");
+        (answer.code == Some(0)).then(|| answer.stdout.trim().to_owned())
+    });
     assert_eq!(home.ended(&next), "succeeded");
     assert_eq!(home.question_lines(&runs[0]).len(), 1);
     let run = server.start_run("Over", "true", json!({}));

@@ -80,7 +80,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
         (
             "show_dashboard",
             "routine?",
-            "running? queued? unknown? live failed_24h next? problems removable_bytes? dashboard_hint?",
+            "running? queued? questions? unknown? live failed_24h next? problems removable_bytes? dashboard_hint?",
         ),
         (
             "health",
@@ -102,7 +102,8 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
     }
     for name in ["trigger_routine", "get_run", "wait_run", "stop_run", "pin_run", "continue_run"] {
         let run = &tool(name)["outputSchema"]["properties"]["run"];
-        assert_eq!((&run["type"], &run["description"]), (&json!("object"), &json!("As in list_runs.")));
+        assert_eq!(run["type"], "object", "{name}");
+        assert!(text(&run["description"]).ends_with("s in list_runs."), "{name}: {run}");
     }
     assert_lists(&tool("list_runs")["outputSchema"]["properties"]["runs"]["items"], RUN);
     let report = &tool("cleanup_workbenches")["outputSchema"]["properties"];

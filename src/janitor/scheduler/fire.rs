@@ -254,7 +254,7 @@ fn is_permanent(error: &TriggerError) -> bool {
         | TriggerError::CostNotReported { .. }
         | TriggerError::OverBudget(_)
         | TriggerError::EmptyPrompt { is_certain: true, .. }
-        | TriggerError::Claim(ClaimError::Command(_)) => true,
+        | TriggerError::Claim(ClaimError::Command(_) | ClaimError::Reaped(_)) => true,
         TriggerError::UnsafeHome(_)
         | TriggerError::ProgramGone(_)
         | TriggerError::EmptyPrompt { is_certain: false, .. }

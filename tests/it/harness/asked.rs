@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use moadim_mcp::clock::UnixSeconds;
 use moadim_mcp::run::record::RECORD_VERSION;
 use serde_json::{Value, json};
 
@@ -97,7 +98,7 @@ impl TestHome {
     pub fn leave_answer(&self, run: &str, answer: &str) {
         let close = json!({
             "version": RECORD_VERSION, "run": run, "state": "answered", "text": answer, "by": "a test",
-            "at": "2026-01-01T00:00:00Z",
+            "at": UnixSeconds::now(),
         });
         self.write(format!("questions/{run}.json"), &close.to_string());
     }
