@@ -13,7 +13,7 @@ use crate::mcp::tools::questions::Continued;
 use crate::query::listing;
 use crate::query::question_view::QuestionView;
 use crate::query::view::RunView;
-use crate::run::answer::{self, Request, dismiss};
+use crate::run::answer::{self, AnswerError, Request, check_continuable, dismiss};
 use crate::run::context::{App, Context};
 use crate::run::id::RunId;
 use crate::run::question::QuestionKind;
@@ -52,12 +52,17 @@ pub(super) fn answer(arguments: Arguments) -> anyhow::Result<()> {
         }
         return Ok(writeln!(anstream::stdout(), "dismissed: {run}")?);
     }
-    let text = match text {
-        Some(text) => text,
-        None => written(&context, &run)?,
+    let give = |text: String| {
+        let request = Request { run: run.clone(), text, by: BY.to_owned(), seen, asked: Instant::now() };
+        answer::answer(&context, request)
     };
-    let request = Request { run, text, by: BY.to_owned(), seen, asked: Instant::now() };
-    let next = answer::answer(&context, request)?;
+    let next = match text {
+        Some(text) => give(text)?,
+        None => {
+            check_continuable(&context, &run, seen)?;
+            write(&context, &run, give)?
+        }
+    };
     if !format.json {
         writeln!(anstream::stdout(), "{next}")?;
     }
@@ -80,24 +85,31 @@ fn find(app: &App, name: &str) -> anyhow::Result<RunId> {
     }
 }
 
-/// Has a person write the answer below the question, in their editor.
-fn written(context: &Context, run: &RunId) -> anyhow::Result<String> {
+/// Has a person write the answer above the question, in their editor, and gives it.
+fn write(context: &Context, run: &RunId, give: impl Fn(String) -> Result<RunId, AnswerError>) -> anyhow::Result<RunId> {
     let view = listing::find(context, run)?;
     if view.question.as_ref().is_some_and(|question| question.is_open() && question.kind == QuestionKind::Login) {
-        return Ok("You are logged in now.".to_owned());
+        return Ok(give("You are logged in now.".to_owned())?);
     }
     let about = about(&view);
     let drafts = Drafts::new(&[("answer.md", &format!("\n{about}"))])?;
-    drafts.edit_until(|texts| answer_in(texts.first().map_or("", String::as_str)))
+    let given = drafts.edit_until(|texts| {
+        let Some(text) = answer_in(texts.first().map_or("", String::as_str)) else { return Ok(None) };
+        match give(text) {
+            // What was written is not needed any more.
+            Err(error @ AnswerError::Postponed { .. }) => Ok(Some(Err(error))),
+            Err(error) => Err(Refusal { reason: error.to_string(), is_in_the_text: false }),
+            Ok(next) => Ok(Some(Ok(next))),
+        }
+    })?;
+    let Some(given) = given else { bail!("nothing is written above the line, so nothing was answered") };
+    Ok(given?)
 }
 
-fn answer_in(text: &str) -> Result<String, Refusal> {
+/// Returns what was written above the line.
+fn answer_in(text: &str) -> Option<String> {
     let written = text.split_once(MARK).map_or(text, |(above, _)| above).trim();
-    if written.is_empty() {
-        let reason = "nothing is written above the line, so nothing was answered".to_owned();
-        return Err(Refusal { reason, is_in_the_text: true });
-    }
-    Ok(written.to_owned())
+    (!written.is_empty()).then(|| written.to_owned())
 }
 
 /// Below it nothing is taken for the answer.
@@ -128,8 +140,8 @@ mod tests {
         let outcome = Outcome::example("a-1", Status::Succeeded);
         let about = about(&RunView::of_reaped(&context, outcome));
         assert!(about.starts_with(MARK) && about.contains("Run a-1 is over: succeeded."), "{about}");
-        assert!(answer_in(&format!("\n{about}")).is_err());
-        assert_eq!(answer_in(&format!("Go on.\n\n{about}")).ok().as_deref(), Some("Go on."));
-        assert_eq!(answer_in("Go on.\n").ok().as_deref(), Some("Go on."), "the line was deleted");
+        assert_eq!(answer_in(&format!("\n{about}")), None);
+        assert_eq!(answer_in(&format!("Go on.\n\n{about}")).as_deref(), Some("Go on."));
+        assert_eq!(answer_in("Go on.\n").as_deref(), Some("Go on."), "the line was deleted");
     }
 }

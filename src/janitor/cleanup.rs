@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::PassError;
+use super::questions;
 use super::report::CleanupReport;
 use super::sweep;
 use super::sweep_lock::SweepLockError;
@@ -52,6 +53,7 @@ pub fn clean_up(
     home_machine::check(context)?;
     let deadline = Instant::now() + deleting;
     let WatchReport { killed, failed, .. } = watchdog::pass(context, only)?;
+    questions::look_after_all(context);
     let mut report = match sweep::sweep(context, only, deadline, progress) {
         Ok(report) => report,
         // That sweep removes what is due.

@@ -83,6 +83,7 @@ impl Inventory {
         let in_use = LazyCell::new(|| runs_in_use(&context.home.workbenches()));
         let sessions = LazyCell::new(|| users_sessions().map_err(|error| error.to_string()));
         let state_of_stranger = |run: &RunId| state_of_stranger(run, &in_use, &sessions);
+        let asking = question::state::open_runs(&context.home)?;
         // Routines with a `keep_last` and a run that is of age: only their younger runs show whether it is among the newest.
         let mut counted: HashSet<Slug> = HashSet::new();
         let look = |run: RunId| {
@@ -94,6 +95,10 @@ impl Inventory {
                 // It ended between the listing and the look: too fresh to be removed, and the next sweep sees its outcome.
                 None if unfinished.contains(&run) => return Item::new(run, RunState::Alive),
                 None => {}
+            }
+            let newest = names.newest(&run);
+            if asking.binary_search(newest).is_ok() {
+                return Item { newest: Some(newest.clone()), ..Item::new(run, RunState::Asked) };
             }
             let bounds = bounds.get(run.routine());
             if is_young(&run, bounds, now) {

@@ -36,6 +36,17 @@ pub(super) fn pass(context: &Context) -> anyhow::Result<Vec<(RunId, anyhow::Erro
     Ok(failed)
 }
 
+/// Does the same where nobody waits for what went wrong.
+pub(super) fn look_after_all(context: &Context) {
+    let failed = pass(context).unwrap_or_else(|error| {
+        tracing::warn!(%error, "questions cannot be looked after");
+        Vec::new()
+    });
+    for (run, error) in failed {
+        tracing::warn!(%run, %error, "its question cannot be looked after");
+    }
+}
+
 /// What holds for the questions of a routine's runs.
 #[derive(Debug, Clone, Copy)]
 struct Terms {

@@ -13,6 +13,7 @@ use super::PassError;
 use super::clock_doubt::ClockDoubt;
 use super::inventory::Inventory;
 use super::plan::{Decision, Rules, Verdict, keep_unrecorded, plan};
+use super::questions;
 use super::reason::Why;
 use super::remove;
 use super::report::{CleanupReport, Kept, Removed};
@@ -155,6 +156,8 @@ pub(crate) fn discard(context: &Context, run: &RunId) -> Result<CleanupReport, P
     let trashed = trash::move_there(context, verdicts, &mut report)?;
     drop(lock);
     trash::delete(context, trashed, Instant::now() + ARCHIVER_DELETING_TIMEOUT, &mut report, &mut |_| {});
+    // Nobody can answer what it asked.
+    questions::look_after_all(context);
     Ok(report)
 }
 

@@ -34,6 +34,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(50);
 
 const DECLINED: &str = "the person declined, so it was not done. Do not try another way without asking them";
 const UNANSWERED: &str = "the question was not answered, so it was not done";
+const TOO_SOON: &str = "the answer came sooner than a person can read the question, so it was not taken";
+const NO_WORDS: &str = "the person chose and typed nothing, so it was not done";
 
 /// The choices, "no" first: some hosts preselect the first, or send it by themselves.
 const NO: &str = "No, leave it";
@@ -76,19 +78,24 @@ fn judge_words(
     let typed = typed.map(str::trim).filter(|typed| !typed.is_empty());
     let words = typed.or_else(|| chosen.filter(|chosen| *chosen != OTHER));
     match (action, words) {
-        _ if took < READING_TIME => unanswered(&question),
+        _ if took < READING_TIME => refused(TOO_SOON, &question),
         (ElicitationAction::Accept, Some(words)) => {
             let mut terms = question.terms;
             terms["text"] = words.into();
             Decision::Agreed(terms)
         }
+        (ElicitationAction::Accept, None) => refused(NO_WORDS, &question),
         (ElicitationAction::Decline, _) => Decision::Refused(DECLINED.to_owned()),
         _ => unanswered(&question),
     }
 }
 
 fn unanswered(question: &Question) -> Decision {
-    Decision::Refused(format!("{UNANSWERED}: {}", question.otherwise))
+    refused(UNANSWERED, question)
+}
+
+fn refused(why: &str, question: &Question) -> Decision {
+    Decision::Refused(format!("{why}: {}", question.otherwise))
 }
 
 /// Hands a question to a modern client, which calls again with the answer; `None` if no token can be made.
@@ -254,9 +261,9 @@ mod tests {
             ("accept", json!({ "confirm": "dev" }), "yes to {\"run\":\"a-1\",\"text\":\"dev\"}"),
             ("accept", json!({ "confirm": "dev", "text": " neither\n" }), "\"text\":\"neither\""),
             ("accept", json!({ "confirm": OTHER, "text": "neither" }), "\"text\":\"neither\""),
-            ("accept", json!({ "confirm": OTHER }), "not answered"),
-            ("accept", json!({ "confirm": OTHER, "text": " " }), "not answered"),
-            ("accept", json!({}), "not answered"),
+            ("accept", json!({ "confirm": OTHER }), NO_WORDS),
+            ("accept", json!({ "confirm": OTHER, "text": " " }), NO_WORDS),
+            ("accept", json!({}), NO_WORDS),
             ("decline", json!({ "confirm": "dev" }), "declined"),
             ("cancel", json!({ "text": "x" }), "not answered"),
         ];
@@ -266,7 +273,7 @@ mod tests {
             let words = in_words(judge(asked(), &result, READING_TIME));
             assert!(words.contains(meant), "{response}: {words}");
             let at_once = in_words(judge(asked(), &result, Duration::ZERO));
-            assert!(at_once.contains("not answered"), "a host answers by itself: {at_once}");
+            assert!(at_once.starts_with(TOO_SOON), "a host answers by itself: {at_once}");
         }
         let fields = |options: Vec<String>| {
             let form = form(&Question { form: Form::Words { options }, ..question() });

@@ -38,9 +38,10 @@ pub(crate) const INSTRUCTIONS: &str = "\
 moadim-mcp runs AI agents unattended. A routine is a saved prompt with an agent and limits. Each trigger of a routine starts a \
 run, which works in a directory of its own (its workbench) and goes on after the call has returned and this server has gone.
 1. Call list_agents to see which agents are available and what `options` they take, then create_routine. Write a complete prompt: \
-nobody will answer questions. Tell the person what the answer says under `permissions`.
+nobody answers while a run works. Tell the person what the answer says under `permissions`.
 2. Call trigger_routine to start a run now; with `wait` it waits for the end. A routine with a `schedule` also starts by itself.
-3. Follow a run with wait_run and read_log, and look at it with get_run. list_runs shows what ran; stop_run ends a run.
+3. Follow a run with wait_run and read_log, and look at it with get_run. list_runs shows what ran; stop_run ends a run. One \
+that needs a decision ends as `asked`: have the person answer with continue_run, which also gives a finished run more to do.
 4. A run that exceeds max_runtime_secs, or prints nothing for max_silence_secs, is ended with all its processes.
 5. A finished run's workbench is removed after ttl_secs: copy what should last, or call pin_run. The history of runs stays.
 6. Call cleanup_workbenches to clean up now; with dry_run it shows what would be removed and why the rest is kept.

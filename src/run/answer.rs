@@ -40,8 +40,11 @@ pub enum AnswerError {
         /// What to do, as the end of the sentence.
         next: String,
     },
+    /// It works, and has asked nothing yet.
+    #[error("run {0} has no question to dismiss: it is not over")]
+    Unfinished(RunId),
     /// It has no question.
-    #[error("run {run} has no question (status: {status}); get_run and list_runs say which runs ask")]
+    #[error("run {run} has no question (status: {status}); see which runs ask with list_runs (moadim-mcp questions)")]
     AsksNothing { run: RunId, status: Status },
     /// The answer is kept, and nothing could go on with it yet.
     #[error("your answer is kept, and run {run} goes on as soon as it can: {cause}")]
@@ -95,15 +98,9 @@ pub struct Request {
 pub fn answer(context: &Context, request: Request) -> Result<RunId, AnswerError> {
     let Request { run, text, by, seen, asked } = request;
     let (triggered, deadline) = (Moment::now(), asked + TRIGGER_TIMEOUT);
-    record_if_dead(context, &run);
-    let before = Predecessor::find(context, &run).map_err(|error| refused(context, &run, error))?;
-    let is_asked = before.outcome.status == Status::Asked;
-    let closed = if is_asked { state::read_close(&context.home, &run)? } else { None };
-    if let Some(close) = closed.as_ref().filter(|close| close.state == QuestionState::Answered || close.at >= seen) {
-        return Err(was_closed(context, close));
-    }
+    let (before, is_open) = continuable(context, &run, seen)?;
     let plan = continue_run::plan(context, before, text.clone())?;
-    if !is_asked || closed.is_some() {
+    if !is_open {
         let claimed = continue_run::claim(context, plan, &run, &triggered, deadline)?;
         return Ok(claimed.start(context, deadline).map_err(ContinueError::from)?);
     }
@@ -131,13 +128,38 @@ pub fn answer(context: &Context, request: Request) -> Result<RunId, AnswerError>
     }
 }
 
+/// Makes sure that a run can be answered, or continued: nobody writes words that lead nowhere.
+///
+/// # Errors
+/// Why it cannot be.
+pub fn check_continuable(context: &Context, run: &RunId, seen: UnixSeconds) -> Result<(), AnswerError> {
+    continuable(context, run, seen).map(drop)
+}
+
+/// Finds the run that is gone on from, and whether it has a question that is open.
+fn continuable(context: &Context, run: &RunId, seen: UnixSeconds) -> Result<(Predecessor, bool), AnswerError> {
+    record_if_dead(context, run);
+    let before = Predecessor::find(context, run).map_err(|error| refused(context, run, error))?;
+    if before.outcome.status != Status::Asked {
+        return Ok((before, false));
+    }
+    match state::read_close(&context.home, run)? {
+        Some(close) if close.state == QuestionState::Answered || close.at >= seen => Err(was_closed(context, &close)),
+        close => Ok((before, close.is_none())),
+    }
+}
+
 /// Decides that nothing follows from the question of a run.
 ///
 /// # Errors
 /// It asks nothing, or its question was closed before.
 pub fn dismiss(context: &Context, run: &RunId, by: &str) -> Result<(), AnswerError> {
     record_if_dead(context, run);
-    let past = context.history.find(&context.home, run)?.ok_or_else(|| NotContinuable::NotFound(run.clone()))?;
+    let Some(past) = context.history.find(&context.home, run)? else {
+        let is_there = Entry::of(&context.home, run).exists();
+        let not_found = || NotContinuable::NotFound(run.clone()).into();
+        return Err(if is_there { AnswerError::Unfinished(run.clone()) } else { not_found() });
+    };
     if past.outcome.status != Status::Asked {
         return Err(AnswerError::AsksNothing { run: run.clone(), status: past.outcome.status });
     }
@@ -187,7 +209,7 @@ fn refused(context: &Context, run: &RunId, error: NotContinuable) -> AnswerError
 
 fn was_closed(context: &Context, Close { run, state, by, at, .. }: &Close) -> AnswerError {
     let next = continuation::after(&context.home, run).ok().flatten();
-    let again = || format!("; have it go on all the same with: moadim-mcp answer {run}");
+    let again = || "; say it again, and the run goes on all the same".to_owned();
     let (state, next) = match (state, next) {
         (QuestionState::Answered | QuestionState::Open, Some(next)) => {
             ("answered", format!("; the run {} goes on with that; continue that one once it is over", next.run))

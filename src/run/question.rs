@@ -48,8 +48,9 @@ impl Question {
         let text = plain(text);
         text.chars().any(char::is_alphanumeric).then(|| {
             let text = text.trim();
-            let kept = &text[..text.floor_char_boundary(MAX_TEXT_BYTES)];
-            Self { kind: QuestionKind::Decision, text: kept.to_owned(), options: options_in(kept) }
+            // They stand at the end, which may not be kept.
+            let options = options_in(text);
+            Self { kind: QuestionKind::Decision, text: kept(text), options }
         })
     }
 
@@ -91,6 +92,17 @@ impl Question {
             ..self
         }
     }
+}
+
+/// The end of a text that is too long.
+const CUT: &str = "\n… (question.md in the workbench has all of it)";
+
+/// Returns as much of a text as is kept.
+fn kept(text: &str) -> String {
+    if text.len() <= MAX_TEXT_BYTES {
+        return text.to_owned();
+    }
+    text[..text.floor_char_boundary(MAX_TEXT_BYTES - CUT.len())].to_owned() + CUT
 }
 
 /// Returns the items of the last list in a text: what comes before may be lists of another kind.
@@ -184,6 +196,14 @@ mod tests {
         for nothing in ["", "\n \n", "---\n", "\u{1b}[31m"] {
             assert_eq!(asked(nothing), None, "{nothing:?}");
         }
+    }
+
+    #[test]
+    fn a_long_question_keeps_its_options_and_says_that_it_was_cut() {
+        let long = asked(format!("Which?\n\n{}\n\n- Postgres\n- SQLite\n", "Ω".repeat(MAX_TEXT_BYTES))).unwrap();
+        assert_eq!(long.options, ["Postgres", "SQLite"]);
+        assert!(long.text.len() <= MAX_TEXT_BYTES && long.text.ends_with(CUT), "{}", long.text);
+        assert_eq!(long.clone().in_plain_words(), long);
     }
 
     #[test]

@@ -77,11 +77,10 @@ impl End<'_> {
         Ok(())
     }
 
-    /// Marks its question as open, before anybody learns of it.
+    /// Marks its question as open, before anybody learns of it. One that was closed already is settled by a janitor.
     fn open_question(&mut self) -> anyhow::Result<()> {
-        let (home, run) = (&self.context.home, &self.outcome.id);
-        if self.outcome.status == Status::Asked && state::read_close(home, run).is_ok_and(|close| close.is_none()) {
-            state::open(home, run)?;
+        if self.outcome.status == Status::Asked {
+            state::open(&self.context.home, &self.outcome.id)?;
         }
         Ok(())
     }

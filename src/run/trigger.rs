@@ -361,7 +361,8 @@ impl Plan {
                 text: text.clone(),
             })?;
         }
-        atomic_file::write_in_place(&workbench.answer_file(), text.as_bytes()).map(drop)
+        // Scripts read it line by line.
+        atomic_file::write_in_place(&workbench.answer_file(), format!("{text}\n").as_bytes()).map(drop)
     }
 
     /// Returns the command of a run in a workbench; one that is continued was set up.

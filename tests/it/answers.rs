@@ -57,22 +57,36 @@ fn an_answer_is_written_in_an_editor_above_the_question() {
     let run = server.ask("Asks", ASKS, json!({}));
     let drafts = home.scratch().join("drafts");
     fs::create_dir(&drafts).unwrap();
-    let edit = |script: &str| {
+    let edit_for = |run: &str, script: &str| {
         let mut command = home.command();
-        command.args(["answer", &run]).env("EDITOR", home.script("editor", script)).env("TMPDIR", &drafts);
+        command.args(["answer", run]).env("EDITOR", home.script("editor", script)).env("TMPDIR", &drafts);
         crate::harness::Answer::from(command.stdin(Stdio::null()).output().unwrap())
     };
+    let edit = |script: &str| edit_for(&run, script);
     for (script, said) in [("exit 0", "nothing is written"), ("exit 7", "failed"), (": > \"$1\"", "nothing is written")]
     {
         assert_says(&edit(script).failed(1), &[said]);
         assert_open(&home, &mut server, &run);
     }
+    assert_eq!(fs::read_dir(&drafts).unwrap().count(), 0, "nothing was written that could be lost");
     let seen = home.scratch().join("seen");
     let script = format!("cp \"$1\" {0}; {{ echo 'SQLite, please.'; cat {0}; }} > \"$1\"", seen.display());
     let next = edit(&script).ok().trim().to_owned();
     assert_eq!(home.ended(&next), "succeeded");
     assert_eq!(answers(&home, &run), "SQLite, please.\n");
     assert_says(&fs::read_to_string(seen).unwrap(), &["above this line", &run, "Which database?", "- SQLite"]);
+    // Nobody writes what leads nowhere, and what somebody else was faster with is not lost.
+    let opened = home.scratch().join("opened");
+    assert_says(&edit(&format!("touch {}", opened.display())).failed(1), &["was answered at", &next]);
+    assert!(!opened.exists());
+    let other = server.ask("Other", ASKS, json!({}));
+    let program = env!("CARGO_BIN_EXE_moadim-mcp");
+    let script = format!("'{program}' answer {other} Postgres >&2; echo 'Neither.' > \"$1\"");
+    let refused = edit_for(&other, &script).failed(1);
+    assert_says(&refused, &["was answered at", "what you wrote is in"]);
+    let draft = refused.rsplit_once("is in ").unwrap().1.trim();
+    assert_eq!(fs::read_to_string(std::path::Path::new(draft).join("answer.md")).unwrap(), "Neither.\n");
+    assert_eq!(home.ended(&home.the_one_that_continues(&other)), "succeeded");
 }
 
 #[test]
@@ -143,16 +157,19 @@ fn a_tool_answers_only_where_the_home_says_so() {
 /// Calls `continue_run`, has the person take so long to answer, and returns what they were asked and the call's result.
 fn person_says(server: &mut Server, era: &Era, arguments: &Value, takes: Duration, says: &Value) -> (Value, Value) {
     let call = server.send_call("continue_run", arguments.clone());
-    let asked = Instant::now();
+    let read = || {
+        let asked = Instant::now();
+        wait_until("the person to have read it", || asked.elapsed() >= takes);
+    };
     if *era != Era::Modern {
         let question = server.next_unasked();
-        wait_until("the person to have read it", || asked.elapsed() >= takes);
+        read();
         server.reply(&question, says.clone());
         return (question, server.answer(call).unwrap());
     }
     let mut handed = server.answer(call).unwrap();
     let question = handed["inputRequests"]["confirm"].take();
-    wait_until("the person to have read it", || asked.elapsed() >= takes);
+    read();
     let params = json!({
         "name": "continue_run", "arguments": arguments, "inputResponses": { "confirm": says },
         "requestState": handed["requestState"],
@@ -177,7 +194,10 @@ fn a_person_is_asked_for_the_words_and_nobody_else_gives_them() {
         let choices = &question["params"]["requestedSchema"]["properties"]["confirm"]["enum"];
         assert_eq!(*choices, json!(["Something else: what I type below", "Postgres", "SQLite", "The model's own"]));
         assert_eq!(result["isError"], true, "{result}");
-        assert_says(&text(&result["content"][0]["text"]), &["was not answered", &format!("moadim-mcp answer {run}")]);
+        assert_says(
+            &text(&result["content"][0]["text"]),
+            &["sooner than a person can read", &format!("moadim-mcp answer {run}")],
+        );
         for no in [
             json!({ "action": "decline" }),
             json!({ "action": "cancel" }),
@@ -309,7 +329,7 @@ fn a_run_that_asked_nothing_is_given_more_to_do_once() {
         server.wait_for_run(&run, status);
         let next = home.go_on(&run, "Once more");
         assert_eq!(home.ended(&next), "succeeded");
-        assert_eq!(answers(&home, &run), "Once more");
+        assert_eq!(answers(&home, &run), "Once more\n");
         assert_has(&server.whole_run(&run), json!({ "status": status, "continued_by": next, "question": null }));
         assert_says(&home.answer(&run, "And again").failed(1), &[&run, &next, "continues it already"]);
         assert_eq!((home.continued_by(&run), home.question_lines(&run).len()), (vec![next], 0));

@@ -54,7 +54,7 @@ fn each_occurrence_is_missed_once_while_a_question_is_open_and_the_next_fires_af
 
     let next = stage.home.go_on(&run, "This one");
     assert_eq!(stage.home.ended(&next), "succeeded");
-    assert_eq!(std::fs::read_to_string(stage.home.workbench(&run).join("answered")).unwrap(), "This one");
+    assert_eq!(std::fs::read_to_string(stage.home.workbench(&run).join("answered")).unwrap(), "This one\n");
     for hour in hours() + 1..=hours() + 2 {
         stage.set_clock(hour * HOUR);
         let ended = stage.wait_for_ended("job", usize::try_from(hour - hours() + 2).unwrap());

@@ -85,11 +85,12 @@ impl Reader {
 
     /// Returns what the lines that were read say; nothing for [`OutputFormat::Text`].
     pub(crate) fn summary(&self) -> Summary {
-        let summary = self.summary.as_of_now();
-        let has_answered = self.screen.calls > 0 || summary.has_answered();
-        // What was only announced may not be there when somebody wants to go on with it.
-        let session_id = summary.session_id.filter(|_| has_answered || !self.keeps_answered_sessions_alone);
-        Summary { session_id, ..summary }
+        let mut summary = self.summary.as_of_now(self.screen.calls);
+        if self.keeps_answered_sessions_alone && !summary.has_answered {
+            // What was only announced may not be there when somebody wants to go on with it.
+            summary.session_id = None;
+        }
+        summary
     }
 
     #[cfg(test)]

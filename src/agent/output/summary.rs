@@ -59,6 +59,9 @@ pub struct Summary {
     /// Whether the agent ended itself because the run had cost more than it was allowed to.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub over_budget: bool,
+    /// Whether the model said or did something, as far as these lines of its output show: before that, its program may keep no session.
+    #[serde(skip)]
+    pub(crate) has_answered: bool,
 }
 
 /// What a run used.
@@ -282,15 +285,11 @@ impl Summary {
         self.denied[at].count = self.denied[at].count.saturating_add(1);
     }
 
-    /// Whether the model said something.
-    pub(super) fn has_answered(&self) -> bool {
-        self.result.is_some() || self.ended == Some(FinalEvent::Succeeded)
-    }
-
-    /// Returns the summary as it is now.
-    pub(super) fn as_of_now(&self) -> Self {
+    /// Returns the summary as it is now, after that many tool calls.
+    pub(super) fn as_of_now(&self, calls: u64) -> Self {
         let has_begun = *self != Self::default();
-        Self { so_far: self.ended.is_none() && has_begun, ..self.clone() }
+        let has_answered = calls > 0 || self.result.is_some() || self.ended == Some(FinalEvent::Succeeded);
+        Self { so_far: self.ended.is_none() && has_begun, has_answered, ..self.clone() }
     }
 }
 

@@ -30,7 +30,7 @@ wait
 /// Asks a person, and goes on with the answer.
 const ASK: &str = "\
 if [ -f answer.md ]; then
-    read -r answer < answer.md || :
+    read -r answer < answer.md
     read -r draft < draft.txt
     echo \"Going on with: $answer, and $draft\"
     exit

@@ -15,7 +15,7 @@ use crate::query::listing;
 use crate::query::question_view::QuestionView;
 use crate::query::view::RunView;
 use crate::quote::shortened;
-use crate::run::answer::{Request, answer, dismiss};
+use crate::run::answer::{Request, answer, check_continuable, dismiss};
 use crate::run::context::{App, Context};
 use crate::run::id::RunId;
 use crate::run::options::{calling_run, check_may_give_text};
@@ -70,6 +70,9 @@ fn run(app: &App, arguments: ContinueRun, call: &Call) -> anyhow::Result<Reply<C
     if dismisses && text.is_some() {
         bail!("give either `text` or `dismiss`: a question that is dismissed has no answer");
     }
+    if text.as_ref().is_some_and(|text| text.trim().is_empty()) {
+        bail!("`text` is empty: say what the answer is or what the run should do, or leave it out");
+    }
     let said = call.agreed_to::<Said>().filter(|said| said.run == run);
     let now = || Said { run: run.clone(), text: text.clone(), seen: UnixSeconds::now() };
     let said = match said {
@@ -111,18 +114,30 @@ const MAX_OPTION_CHARS: usize = 200;
 /// How much of a question is shown where the host asks the person.
 const MAX_SHOWN_CHARS: usize = 1500;
 
+/// Returns as much of a question as a host shows, with its lines.
+fn beginning(text: &str) -> String {
+    match text.char_indices().nth(MAX_SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 fn question(context: &Context, run: RunId, proposed: Option<&str>, dismisses: bool) -> anyhow::Result<Question> {
     let found = listing::find(context, &run)?;
     let status = found.own_status();
     let asked = found.question.filter(QuestionView::is_open);
+    if !dismisses {
+        // Nobody is asked for words that lead nowhere.
+        check_continuable(context, &run, UnixSeconds::now())?;
+    }
     let about = match &asked {
-        Some(question) => format!("Run {run} asks:\n\n{}", shortened(&question.text, MAX_SHOWN_CHARS)),
+        Some(question) => format!("Run {run} asks:\n\n{}", beginning(&question.text)),
         None if dismisses => bail!("run {run} has no open question; it is {status}"),
         None => format!("Run {run} is over ({status}). What should it do next?"),
     };
     let otherwise = format!(
-        "only a person answers here (answers_from = \"person\" in config.toml), and this host could not ask one: answer in the dashboard \
-         (moadim-mcp dashboard), or with: moadim-mcp answer {run}"
+        "a person has to say so (answers_from is \"person\", the default): in a host that asks, in the dashboard (moadim-mcp dashboard), or \
+         with: moadim-mcp answer {run}"
     );
     let terms = json!(Said { run, text: None, seen: UnixSeconds::now() });
     if dismisses {

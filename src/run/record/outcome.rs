@@ -174,8 +174,11 @@ impl Outcome {
     pub(crate) fn set_said(&mut self, summary: Option<Summary>, command: &AgentCommand, workbench: &Workbench) {
         // What never began has no session either.
         let summary = summary.filter(|summary| *summary != Summary::default());
-        self.output =
-            summary.map(|summary| Summary { session_id: summary.session_id.or(command.session_id.clone()), ..summary });
+        self.output = summary.map(|summary| {
+            // One that it was given, and that it keeps only once the model has answered.
+            let given = command.session_id.clone().filter(|_| summary.has_answered);
+            Summary { session_id: summary.session_id.or(given), ..summary }
+        });
         let session = self.output.as_ref().and_then(|summary| summary.session_id.as_ref());
         self.resume_command = session.and_then(|session| command.resume_command(session, workbench.directory()));
         self.report = report_of(workbench, command, self.output.as_ref());

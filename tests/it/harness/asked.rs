@@ -18,7 +18,7 @@ use super::{PATIENCE, wait_for, wait_until};
 pub const ASKS: &str = "\
 if [ -e answer.md ]; then
   [ -e work.txt ] || exit 9
-  cat answer.md >> answers; echo >> answers; echo answered; exit
+  cat answer.md >> answers; echo answered; exit
 fi
 echo work >> work.txt
 printf 'Which database?\\n\\n- Postgres\\n- SQLite\\n' > question.md
@@ -26,7 +26,7 @@ printf 'Which database?\\n\\n- Postgres\\n- SQLite\\n' > question.md
 
 /// The same, but it asks again unless the answer is `done`.
 pub const ASKS_UNTIL_DONE: &str = "\
-if [ -e answer.md ]; then [ -e work.txt ] || exit 9; cat answer.md >> answers; echo >> answers; fi
+if [ -e answer.md ]; then [ -e work.txt ] || exit 9; cat answer.md >> answers; fi
 echo work >> work.txt; echo \"this is $MOADIM_RUN\"
 [ \"$(cat answer.md)\" = done ] && exit 0
 printf 'What now?\\n' > question.md

@@ -3,6 +3,7 @@
 
 mod abandoned;
 mod attach;
+mod continued;
 mod controller;
 mod doctor;
 mod escapees;

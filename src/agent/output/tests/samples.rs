@@ -334,4 +334,9 @@ fn a_session_that_its_program_may_not_keep_is_not_gone_on_with() {
     assert_eq!(qwen.session_id, None);
     let claude = read(OutputFormat::ClaudeStreamJson, r#"{"type":"system","subtype":"init","session_id":"s-1"}"#).1;
     assert_eq!(claude.session_id.as_deref(), Some("s-1"));
+    // Copilot CLI is given its session, and keeps it from then on.
+    let begun = r#"{"type":"assistant.turn_start","data":{"model":"m"}}"#;
+    let called = r#"{"type":"tool.execution_start","data":{"toolCallId":"c","toolName":"view"}}"#;
+    let has_answered = |lines: &[&str]| read(OutputFormat::CopilotJson, lines.join("\n")).1.has_answered;
+    assert!(!has_answered(&[begun]) && has_answered(&[begun, called]));
 }
