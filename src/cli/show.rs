@@ -154,7 +154,7 @@ fn show_run(app: &App, name: &str, format: Format) -> anyhow::Result<()> {
         ("why", run.status_reason),
         ("continues", run.continues.map(|before| before.to_string())),
         ("continued by", run.continued_by.map(|next| next.to_string())),
-        ("all of them", chain.as_ref().map(chain_in_words)),
+        ("whole chain", chain.as_ref().map(chain_in_words)),
         ("report", run.report.as_ref().map(|report| report.headline.clone())),
         ("agent", agent),
         ("options", Some(options)),

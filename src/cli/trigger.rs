@@ -33,7 +33,7 @@ pub(super) struct Arguments {
     /// Wait until the run is over and exit as its agent did; Ctrl-C stops the wait, not the run
     ///
     /// The exit status is the agent's own, 128 + N if signal N ended it, 124 if it took too long or was silent for too long,
-    /// 125 if it was stopped, interrupted, lost or at a usage limit, or never started, and 130 after Ctrl-C.
+    /// 125 if it asks a person, was stopped, interrupted, lost or at a usage limit, or never started, and 130 after Ctrl-C.
     #[arg(long)]
     wait: bool,
     /// If a run of the routine is alive: skip refuses, allow starts another
@@ -169,6 +169,7 @@ mod tests {
             ("failed", json!({ "exit_code": 300 }), 1),
             ("timed_out", json!({ "signal": 15 }), 124),
             ("silent", json!({}), 124),
+            ("asked", json!({}), 125),
             ("stopped", json!({}), 125),
             ("launch_failed", json!({}), 125),
             ("lost", json!({}), 125),

@@ -47,7 +47,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     #[test]
-    fn whoever_works_below_a_directory_is_seen_until_they_leave() {
+    fn a_process_below_a_directory_is_seen_until_it_leaves() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         fs::write(root.join("file"), "").unwrap();

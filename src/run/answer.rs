@@ -1,7 +1,7 @@
 //! Answering the question of a run, and giving one that is over more to do.
 //!
-//! An answer counts once it closes the question, and from then on it is gone on with: by whoever gave it, else by any janitor, until an
-//! agent has started with it.
+//! An answer counts once it closes the question, and from then on it is gone on with, by the process that took it or by any
+//! janitor, until an agent has started with it.
 
 #![allow(missing_docs, reason = "a field without a comment is what its name says")]
 
@@ -190,7 +190,7 @@ fn record_if_dead(context: &Context, run: &RunId) {
     }
 }
 
-/// Settles what can be settled now, for whom it is no error if that is not all.
+/// Settles what can be settled now; a janitor does the rest.
 fn note_settled(context: &Context, close: &Close) {
     if let Err(error) = settle(context, close, u64::MAX) {
         tracing::warn!(run = %close.run, %error, "a janitor sees to what follows from the close of its question");

@@ -104,8 +104,8 @@ impl End<'_> {
     }
 }
 
-/// Moves the files of the run before out of the way of one that no supervisor had: whoever launched it may have died before that was
-/// done. Later, its agent may have put anything there.
+/// Moves the files of the run before out of the way of one that no supervisor had: the process that launched it may have died
+/// before that was done. Later, its agent may have put anything there.
 fn make_way(home: &Home, entry: &Entry, predecessor: Option<&RunId>, workbench: &RunId) -> Result<(), FileError> {
     match predecessor {
         Some(predecessor) if entry.exists() && entry.supervisor().is_ok_and(|taken| taken.is_none()) => {

@@ -30,7 +30,9 @@ pub enum NotContinuable {
     #[error("there is no run '{0}'; see them all with list_runs (moadim-mcp runs)")]
     NotFound(RunId),
     /// It is not over.
-    #[error("cannot continue run {0}: it is not over; wait for its end with wait_run, or end it with stop_run")]
+    #[error(
+        "cannot continue run {0}: it is not over; wait for its end with wait_run, or end it with stop_run (moadim-mcp stop)"
+    )]
     Unfinished(RunId),
     /// Another run continues it already.
     #[error("cannot continue run {run}: the run {next} continues it already; continue that one once it is over")]

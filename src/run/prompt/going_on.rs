@@ -40,7 +40,7 @@ pub(super) fn in_new_session(
     join(preamble, prompt, frames)
 }
 
-/// Frames the words of whoever answered. They are followed, unlike data.
+/// Frames the words of an answer. They are followed, unlike data.
 fn answer_frame(text: &str) -> String {
     let marker = marker_for(text, marker);
     format!(
