@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::harness::{
-    HOUR, MINUTE, Scene, Server, Stage, TestHome, assert_says, at, cut_the_power, may_take_long, text, wait_until,
+    HOUR, MINUTE, PATIENCE, Scene, Server, Stage, TestHome, assert_says, at, cut_the_power, may_take_long, text,
+    wait_for, wait_until,
 };
 use serde_json::{Value, json};
 
@@ -93,7 +94,11 @@ fn a_run_that_stays_unknown_calls_for_a_person_once_whichever_process_sees_it() 
     let facts = fs::read_to_string(said.join("attention")).unwrap();
     assert_says(&facts, &[&format!("MOADIM_RUN={run}\n"), "MOADIM_STATUS=unknown\n", "another machine"]);
     assert!(!facts.contains("MOADIM_FINISHED_AT"), "{facts}");
-    let passes = |server: &mut Server| text(&server.ok("health", json!({}))["watchdog"]["last"]);
+    let passes = |server: &mut Server| {
+        // A server has none at first.
+        let last = || server.ok("health", json!({}))["watchdog"]["last"].as_str().map(str::to_owned);
+        wait_for(PATIENCE, "its first pass", last)
+    };
     let first = passes(&mut servers[0]);
     wait_until("more passes", || servers.iter_mut().all(|server| passes(server) > first));
     // One that starts later has seen it neither.
@@ -119,7 +124,11 @@ fn the_heart_of_a_home_beats_once_a_minute_however_many_servers_there_are() {
     stage.configure(&format!("heartbeat = {}", json!([beat])));
     let count_of_servers = if may_take_long() { 8 } else { 4 };
     let mut servers: Vec<Server> = (0..count_of_servers).map(|_| stage.server()).collect();
-    let passes = |server: &mut Server| text(&server.ok("health", json!({}))["scheduler"]["last"]);
+    let passes = |server: &mut Server| {
+        // A server has none at first.
+        let last = || server.ok("health", json!({}))["scheduler"]["last"].as_str().map(str::to_owned);
+        wait_for(PATIENCE, "its first pass", last)
+    };
     wait_until("the first beat", || count(&beats) == 1);
     for minute in 1..=5 {
         // Before the minute is over, nobody beats again.
