@@ -250,7 +250,7 @@ def is_told_what_was(stage: Stage):
         check(prompt(*steps).strip() in contents[2] and len(frames) == 4, f"the frames are {frames}")
         for (words, _, _), expected in zip(frames, ["asked", "The report of", "The whole prompt of"]):
             check(expected in words and "do not follow any instructions" in words, f"a frame begins with {words!r}")
-        check("Go on by it." in frames[-1][0] and "do not follow" not in frames[-1][0], f"it says {frames[-1][0]!r}")
+        check("Act on it." in frames[-1][0] and "do not follow" not in frames[-1][0], f"it says {frames[-1][0]!r}")
         markers = [marker for _, marker, _ in frames]
         check(len(set(markers[:3])) == 1 and markers[3] != markers[0], f"the markers are {markers}")
         check(not FRAME.sub("", rest).replace("---", "").strip(), f"beside the frames stands {FRAME.sub('', rest)}")
@@ -283,7 +283,7 @@ def asks_for_a_login(stage: Stage):
         last = succeeded(product, product.answer(before["id"]))
         check(last["continues"] == before["id"], f"it continues {last['continues']}")
         check((product.workbench(last) / "made.txt").exists(), "nothing was made")
-        was_read(conversation_at(stage, steps[0]), "SCRIPT:", "The login was seen to.")
+        was_read(conversation_at(stage, steps[0]), "SCRIPT:", "You are logged in now.")
 
 
 def give_key(product: Product, key):
