@@ -42,7 +42,7 @@ describe('questions', () => {
         await tab.sees(/asked[^]*it asks: Which database\?/, '#runs tbody');
         await tab.press('SQLite', '#attention');
         const { answer, closed_by: by } = await closed(run, 'answered');
-        assert.deepEqual([answer, by], ['SQLite', 'the dashboard']);
+        assert.deepEqual([answer, by], ['SQLite', 'a person']);
         await until('no question', async () => !(await tab.has('textbox', 'Your answer', '#attention')));
         const { continued_by: next } = await home.run(run);
         await home.runIs(next, 'succeeded');
@@ -95,7 +95,7 @@ describe('questions', () => {
         await home.ask('answer', run, 'SQLite');
         await tab.sees('closed meanwhile', '#attention');
         await tab.press('Answer', '#attention');
-        await tab.sees(/Failed:[^]*continues it already/, '#attention .asking');
+        await tab.sees(/Failed:[^]*was answered at/, '#attention .asking');
         await until('the same draft', async () => (await tab.find('textbox', 'Your answer', '#attention')).evaluate((one) => one.value === 'Postgres 17'));
         await tab.press('Close', '#attention .answers');
         await until('no question', async () => !(await tab.has('textbox', 'Your answer')));
