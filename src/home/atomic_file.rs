@@ -116,6 +116,15 @@ pub fn if_present<T>(read: Result<T, FileError>) -> Result<Option<T>, FileError>
     }
 }
 
+/// Removes a file; returns whether it was there.
+///
+/// # Errors
+/// The system's.
+pub fn remove_if_present(path: &Path) -> Result<bool, FileError> {
+    let removed = std::fs::remove_file(path).map_err(|source| FileError::io("remove", path, source));
+    Ok(if_present(removed)?.is_some())
+}
+
 /// Takes a damaged record for one that is not there, where that is no loss. One that cannot be read just now stays an error.
 pub fn unless_damaged<T>(read: Result<Option<T>, FileError>) -> Result<Option<T>, FileError> {
     match read {

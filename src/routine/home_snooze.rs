@@ -60,12 +60,8 @@ pub fn snooze_home(home: &Home, until: Option<UnixSeconds>, now: UnixSeconds) ->
     let file = home.snooze_file();
     let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT)?;
     let Some(until) = until else {
-        return match std::fs::remove_file(&file) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(FileError::io("remove", &file, source).into())
-            }
-            _ => Ok(()),
-        };
+        atomic_file::remove_if_present(&file)?;
+        return Ok(());
     };
     check_ahead(until, now)?;
     let before = HomeSnooze::read(home).ok().flatten().filter(|before| before.is_in_force(now));

@@ -57,9 +57,7 @@ pub fn remove_of(home: &Home, routine: &Slug) -> Result<(), FileError> {
 
 /// Removes a token; returns whether there was one. The caller holds the routines' lock.
 pub fn remove(home: &Home, id: &str) -> Result<bool, FileError> {
-    let path = file(home, id);
-    let removed = std::fs::remove_file(&path).map_err(|source| FileError::io("remove", &path, source));
-    let was_there = atomic_file::if_present(removed)?.is_some();
+    let was_there = atomic_file::remove_if_present(&file(home, id))?;
     if was_there {
         // A token that was revoked must not come back after a power cut.
         atomic_file::sync_directory(&home.webhook_tokens())?;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::context::Context;
+use super::continuation::predecessor::NotContinuable;
 use super::continuation::{self, Continuation, was_claimed};
 use super::entry::Entry;
 use super::id::RunId;
@@ -41,16 +42,9 @@ pub enum ClaimError {
     /// The new lock could not be taken.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// Another run continues the same one.
-    #[error("cannot continue run {run}: the run {next} continues it already; continue that one once it is over")]
-    Continued {
-        run: RunId,
-        /// The one that does.
-        next: RunId,
-    },
-    /// The workbench in which it was to go on is gone.
-    #[error("cannot continue run {0}: its workbench is gone; trigger its routine again")]
-    Reaped(RunId),
+    /// Another run continues the same one, or its workbench is gone.
+    #[error(transparent)]
+    NotContinuable(#[from] NotContinuable),
     /// It is not known whether another run continues the same one.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -153,13 +147,13 @@ fn reserve(context: &Context, id: &RunId, predecessor: &Outcome) -> Result<(), C
     let home = &context.home;
     // A sweep takes it under the same lock, unless an entry says that it is in use.
     if !predecessor.workbench(home).exists() {
-        return Err(ClaimError::Reaped(predecessor.id.clone()));
+        return Err(NotContinuable::Reaped(predecessor.id.clone()).into());
     }
     let continuation = Continuation::now(id, &predecessor.id, predecessor.workbench_name());
     if !continuation.create(home)? {
         match continuation::after(home, &predecessor.id)? {
             Some(other) if was_claimed(context, &other.run) => {
-                return Err(ClaimError::Continued { run: predecessor.id.clone(), next: other.run });
+                return Err(NotContinuable::Continued { run: predecessor.id.clone(), next: other.run }.into());
             }
             Some(other) => {
                 continuation::withdraw(home, &other.run, &predecessor.id)?;

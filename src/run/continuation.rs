@@ -190,15 +190,8 @@ pub(crate) fn list(home: &Home) -> Result<BTreeMap<RunId, Continuation>, FileErr
 /// # Errors
 /// The system's.
 pub(crate) fn withdraw(home: &Home, run: &RunId, predecessor: &RunId) -> Result<(), FileError> {
-    remove(link_path(home, run))?;
-    remove(file(home, predecessor))
-}
-
-fn remove(path: PathBuf) -> Result<(), FileError> {
-    match std::fs::remove_file(&path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(FileError::io("remove", &path, source)),
-        _ => Ok(()),
-    }
+    atomic_file::remove_if_present(&link_path(home, run))?;
+    atomic_file::remove_if_present(&file(home, predecessor)).map(drop)
 }
 
 #[cfg(test)]

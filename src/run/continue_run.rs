@@ -37,9 +37,9 @@ pub enum ContinueError {
 impl From<TriggerError> for ContinueError {
     fn from(error: TriggerError) -> Self {
         match error {
-            TriggerError::NotContinuable(error) => Self::NotContinuable(error),
-            TriggerError::Claim(ClaimError::Continued { run, next }) => NotContinuable::Continued { run, next }.into(),
-            TriggerError::Claim(ClaimError::Reaped(run)) => NotContinuable::Reaped(run).into(),
+            TriggerError::NotContinuable(error) | TriggerError::Claim(ClaimError::NotContinuable(error)) => {
+                error.into()
+            }
             error => Self::Trigger(error),
         }
     }

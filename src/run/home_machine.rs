@@ -178,10 +178,7 @@ pub(crate) fn note_reach(home: &Home, node: &str, do_locks_reach: bool) -> Resul
             &Reach { host: here.host, node: node.to_owned(), at: UnixSeconds::now() },
         );
     }
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(FileError::io("remove", &path, error)),
-        _ => Ok(()),
-    }
+    atomic_file::remove_if_present(&path).map(drop)
 }
 
 /// Whether runs of this home take place on Slurm, unless nothing says so that can be read.

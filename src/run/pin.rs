@@ -50,11 +50,7 @@ pub fn pin(home: &Home, run: &RunId) -> Result<(), PinError> {
 /// # Errors
 /// The system refuses.
 pub fn unpin(home: &Home, run: &RunId) -> Result<(), FileError> {
-    let path = file(home, run)?;
-    match std::fs::remove_file(&path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(FileError::io("remove", &path, source)),
-        _ => Ok(()),
-    }
+    atomic_file::remove_if_present(&file(home, run)?).map(drop)
 }
 
 /// Whether a run is pinned. A pin that cannot be looked at counts as there.

@@ -242,7 +242,7 @@ fn is_permanent(error: &TriggerError) -> bool {
             matches!(source, PlacementError::Resources(_) | PlacementError::Terminal)
         }
         // Somebody may leave its workbench, and its last run is about to be over.
-        TriggerError::NotContinuable(error) => {
+        TriggerError::NotContinuable(error) | TriggerError::Claim(ClaimError::NotContinuable(error)) => {
             !matches!(error, NotContinuable::InUse { .. } | NotContinuable::Unfinished(_) | NotContinuable::File(_))
         }
         TriggerError::Routine(_)
@@ -254,7 +254,7 @@ fn is_permanent(error: &TriggerError) -> bool {
         | TriggerError::CostNotReported { .. }
         | TriggerError::OverBudget(_)
         | TriggerError::EmptyPrompt { is_certain: true, .. }
-        | TriggerError::Claim(ClaimError::Command(_) | ClaimError::Reaped(_)) => true,
+        | TriggerError::Claim(ClaimError::Command(_)) => true,
         TriggerError::UnsafeHome(_)
         | TriggerError::ProgramGone(_)
         | TriggerError::EmptyPrompt { is_certain: false, .. }

@@ -52,7 +52,7 @@ pub(crate) struct Continued {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Said {
     run: RunId,
-    /// Absent where the question is to be dismissed.
+    /// Absent where a person dismisses the question.
     #[serde(default)]
     text: Option<String>,
     /// When they were shown the run.

@@ -1,4 +1,4 @@
-//! What an agent reads that goes on where another run ended: in its own session, or told what happened before.
+//! What an agent reads that goes on where another run ended: in its own session, or with an account of what happened before.
 
 use std::io::Read;
 
@@ -22,7 +22,7 @@ pub(super) fn in_session(before: &Predecessor, text: &str, template: Option<Temp
     join(preamble.as_deref(), &answer_frame(text), Vec::new())
 }
 
-/// Composes the prompt of an agent that does not: all that it is told anyway, then what the run before asked and reported, as far as
+/// Composes the prompt of an agent that does not: all that it reads anyway, then what the run before asked and reported, as far as
 /// there is room for it, then the answer.
 pub(super) fn in_new_session(
     home: &Home,

@@ -174,7 +174,7 @@ pub(crate) fn open_runs(home: &Home) -> Result<Vec<RunId>, FileError> {
 /// # Errors
 /// The system's.
 pub(crate) fn settled(home: &Home, run: &RunId) -> Result<(), FileError> {
-    remove(mark_file(home, run))
+    atomic_file::remove_if_present(&mark_file(home, run)).map(drop)
 }
 
 /// Forgets the closes of runs that are gone, and returns what could not be removed or listed.
@@ -184,7 +184,7 @@ pub(crate) fn tidy(home: &Home, is_gone: impl Fn(&RunId) -> bool) -> Vec<FileErr
         Err(error) => return vec![error],
     };
     let goes = |run: &&RunId| !is_unsettled(home, run) && is_gone(run);
-    runs.iter().filter(goes).filter_map(|run| remove(close_file(home, run)).err()).collect()
+    runs.iter().filter(goes).filter_map(|run| atomic_file::remove_if_present(&close_file(home, run)).err()).collect()
 }
 
 fn runs_in(directory: &std::path::Path) -> Result<Vec<RunId>, FileError> {
@@ -196,13 +196,6 @@ fn runs_in(directory: &std::path::Path) -> Result<Vec<RunId>, FileError> {
     });
     atomic_file::if_present(listed)?;
     Ok(runs)
-}
-
-fn remove(file: PathBuf) -> Result<(), FileError> {
-    match std::fs::remove_file(&file) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(FileError::io("remove", &file, source)),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]
