@@ -6,9 +6,9 @@ use std::sync::Arc;
 use rustix::fs::statvfs;
 use serde::Serialize;
 
-use super::WAIT;
 use super::content::{Content, Row};
 use super::kept::Background;
+use super::{END, WAIT};
 use crate::clock::UnixSeconds;
 use crate::janitor::cleanup::dry_run;
 use crate::janitor::report::{CleanupReport, Kept, Killed, Removed};
@@ -63,16 +63,28 @@ struct DiskRow<'a> {
 
 impl Cleanup {
     /// Returns what was found last, and begins to look again if that is due; `None` until there is anything.
-    pub(super) fn get(&self, context: &Context, mark: Option<u64>) -> Option<Arc<Result<Forecast, String>>> {
+    pub(super) fn get(
+        &self,
+        context: &Context,
+        mark: Option<u64>,
+        now: UnixSeconds,
+    ) -> Option<Arc<Result<Forecast, String>>> {
         let context = context.clone();
-        self.0.get(mark, WAIT, move || Forecast::make(&context).map_err(|error| error.to_string()))
+        self.0.get(mark, now, WAIT, move || match Forecast::make(&context, now) {
+            Ok((forecast, until)) => (Ok(forecast), until),
+            Err(error) => (Err(error.to_string()), END),
+        })
     }
 }
 
 impl Forecast {
-    fn make(context: &Context) -> anyhow::Result<Self> {
-        let report = dry_run(context, None)?.shortened();
-        Ok(Self { plan: plan(&report)?, disk: disk(&report, context)?, removable_bytes: report.removable_bytes })
+    /// Returns it with the time at which the first workbench that stays may go.
+    fn make(context: &Context, now: UnixSeconds) -> anyhow::Result<(Self, UnixSeconds)> {
+        let report = dry_run(context, None)?;
+        let until = report.kept.iter().filter_map(|kept| kept.until).filter(|until| *until > now).min();
+        let report = report.shortened();
+        let (plan, disk) = (plan(&report)?, disk(&report, context)?);
+        Ok((Self { plan, disk, removable_bytes: report.removable_bytes }, until.unwrap_or(END)))
     }
 }
 

@@ -79,13 +79,14 @@ struct Shared<T> {
 struct Slot<T> {
     value: Option<Arc<T>>,
     mark: Option<u64>,
+    until: UnixSeconds,
     computed: Option<(Instant, Duration)>,
     is_running: bool,
 }
 
 impl<T> Default for Background<T> {
     fn default() -> Self {
-        let slot = Slot { value: None, mark: None, computed: None, is_running: false };
+        let slot = Slot { value: None, mark: None, until: UnixSeconds(u64::MAX), computed: None, is_running: false };
         Self(Arc::new(Shared { slot: Mutex::new(slot), done: Condvar::new() }))
     }
 }
@@ -108,24 +109,27 @@ impl<T> Drop for Running<T> {
 
 impl<T: Send + Sync + 'static> Background<T> {
     /// Returns what was computed last, and begins to compute it again if that is due; waits so long for what has just begun.
+    /// `compute` also says until when it stays as it is.
     pub(super) fn get(
         &self,
         mark: Option<u64>,
+        now: UnixSeconds,
         wait: Duration,
-        compute: impl FnOnce() -> T + Send + 'static,
+        compute: impl FnOnce() -> (T, UnixSeconds) + Send + 'static,
     ) -> Option<Arc<T>> {
         let shared = &self.0;
         let mut slot = shared.lock();
-        let has_changed = mark.is_none() || mark != slot.mark;
+        let has_changed = mark.is_none() || mark != slot.mark || now >= slot.until;
         if !slot.is_running && slot.computed.is_none_or(|(at, took)| is_due(at.elapsed(), took, has_changed)) {
             slot.is_running = true;
             drop(slot);
             let running = Running(Arc::clone(shared));
             let work = move || {
                 let began = Instant::now();
-                let value = Arc::new(compute());
+                let (value, until) = compute();
                 let mut slot = running.0.lock();
-                slot.value = Some(value);
+                slot.value = Some(Arc::new(value));
+                slot.until = until;
                 slot.computed = Some((Instant::now(), began.elapsed()));
                 slot.mark = mark;
             };
@@ -142,6 +146,8 @@ impl<T: Send + Sync + 'static> Background<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const END: UnixSeconds = UnixSeconds(u64::MAX);
 
     #[test]
     fn it_is_computed_again_on_a_change_but_not_for_more_than_its_share_of_the_time() {
@@ -181,11 +187,24 @@ mod tests {
     }
 
     #[test]
+    fn a_computation_is_made_again_when_its_time_is_over() {
+        let background: Background<u32> = Background::default();
+        let get = |now, value| {
+            let value =
+                background.get(Some(1), UnixSeconds(now), Duration::from_secs(60), move || (value, UnixSeconds(10)));
+            // As if that were long ago.
+            background.0.lock().computed = Some((Instant::now().checked_sub(LEAST_PAUSE).unwrap(), Duration::ZERO));
+            value.as_deref().copied()
+        };
+        assert_eq!([get(0, 1), get(9, 2), get(10, 3)], [Some(1), Some(1), Some(3)]);
+    }
+
+    #[test]
     fn a_computation_that_panics_is_not_the_last() {
         let background: Background<u32> = Background::default();
-        let patience = Duration::from_secs(60);
-        assert_eq!(background.get(Some(1), patience, || panic!("once")), None);
-        assert_eq!(background.get(Some(1), patience, || 7).as_deref(), Some(&7));
-        assert_eq!(background.get(Some(1), patience, || 8).as_deref(), Some(&7), "nothing has changed");
+        let (now, patience) = (UnixSeconds(0), Duration::from_secs(60));
+        assert_eq!(background.get(Some(1), now, patience, || panic!("once")), None);
+        assert_eq!(background.get(Some(1), now, patience, || (7, END)).as_deref(), Some(&7));
+        assert_eq!(background.get(Some(1), now, patience, || (8, END)).as_deref(), Some(&7), "nothing has changed");
     }
 }

@@ -307,7 +307,7 @@ impl State {
 
     fn show_cleanup(&self, look: &mut Look<'_>, unfiled: Option<&Unfiled>) -> Option<Arc<Result<Forecast, String>>> {
         let mark = self.home_mark(&look.context, unfiled).settled();
-        let forecast = self.cleanup.get(&look.context, mark);
+        let forecast = self.cleanup.get(&look.context, mark, look.now);
         match forecast.as_deref() {
             Some(Ok(Forecast { plan, disk, .. })) => {
                 look.parts.extend([(Part::Plan, plan.clone()), (Part::Disk, disk.clone())]);
@@ -332,7 +332,8 @@ impl State {
         look.unread.extend(self.questions.last().into_iter().flat_map(|questions| questions.unread.iter().cloned()));
         let mark = self.home_mark(context, unfiled).files(&home.agents()).files(&home.holds()).file(&home.routines());
         let (app, search_path) = (app.clone(), look.search_path.clone());
-        let problems = self.problems.get(mark.settled(), WAIT, move || health::problems(&app, &search_path));
+        let find = move || (health::problems(&app, &search_path), END);
+        let problems = self.problems.get(mark.settled(), *now, WAIT, find);
         let command_of = |agent: &str| Some(agent::find_for_looking(home, &agent.parse().ok()?)?.command);
         let live = unfiled.iter().flat_map(|unfiled| &unfiled.live);
         let today = self.today.last();
