@@ -9,6 +9,7 @@
     reason = "a measurement that cannot go on fails"
 )]
 
+mod continued;
 mod dashboard;
 mod ends;
 #[path = "../../tests/it/harness/mod.rs"]
@@ -27,12 +28,13 @@ mod unsaved;
 /// A row's name, and what measures it.
 type Row = (&'static str, fn());
 
-const ROWS: [Row; 18] = [
+const ROWS: [Row; 19] = [
     ("sweep", janitor::sweep),
     ("watchdog", janitor::watchdog),
     ("remove", janitor::remove_expired),
     ("flat", janitor::flat),
     ("lists", server::lists),
+    ("continued", continued::continued),
     ("routines", routines::at_rest),
     ("history", server::history),
     ("dashboard", dashboard::open),

@@ -50,6 +50,34 @@ pub fn add_expired(root: &Path, count: u64, files: u64) {
     append_history(root, &lines);
 }
 
+/// Adds finished runs of twenty routines that others continued, young by their names alone.
+pub fn add_continued(root: &Path, count: u64) {
+    for folder in ["continuations", "workbenches"] {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(root.join(folder)).unwrap();
+    }
+    // Older than those that were not.
+    let newest = UnixSeconds::now().0 - 100_000;
+    let mut lines = String::new();
+    for n in 0..count {
+        let (routine, stamp) = (format!("routine-{}", n % 20), newest - n / 20 * 2);
+        let [first, next] = [stamp, stamp + 1].map(|stamp| format!("{routine}-{stamp}"));
+        let workbench = add_finished(root, &routine, stamp, &mut lines);
+        let previous = workbench.join("previous").join(&first);
+        fs::create_dir_all(&previous).unwrap();
+        fs::rename(workbench.join("outcome.json"), previous.join("outcome.json")).unwrap();
+        let mut outcome: serde_json::Value = serde_json::from_str(&outcome(&routine, stamp + 1)).unwrap();
+        outcome["continues"] = json!(first);
+        outcome["workbench"] = json!(first);
+        fs::write(workbench.join("outcome.json"), outcome.to_string()).unwrap();
+        lines.push_str(&format!("{outcome}\n"));
+        std::os::unix::fs::symlink(&first, root.join("workbenches").join(&next)).unwrap();
+        let record =
+            json!({ "version": 1, "run": next, "continues": first, "workbench": first, "at": UnixSeconds(stamp) });
+        fs::write(root.join(format!("continuations/{first}.json")), record.to_string()).unwrap();
+    }
+    append_history(root, &lines);
+}
+
 /// Adds lines of runs whose workbenches are gone, of twenty routines, to the history.
 pub fn add_history(root: &Path, count: u64) {
     add_lines(root, (0..count).map(|n| (n % 20, LONG_AGO + n / 20)));

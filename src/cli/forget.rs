@@ -13,7 +13,7 @@ use crate::query::listing;
 use crate::quote::quote;
 use crate::run::check_job::{was_checked, withdraw_check};
 use crate::run::context::Context;
-use crate::run::continuation;
+use crate::run::continuation::index::Continuations;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, JUDGE_LOCK_TIMEOUT, Liveness, judge};
@@ -136,7 +136,7 @@ impl Unknown {
         let outcome = match manifest {
             Some(manifest) => Outcome::new(manifest, entry.started().ok().flatten().as_ref(), ending),
             None => {
-                let record = continuation::of(&context.home, run)?;
+                let record = Continuations::read(&context.home)?.of(run).cloned();
                 let (continues, workbench) = record.map(|one| (one.continues, one.workbench)).unzip();
                 Outcome { continues, workbench, ..Outcome::without_manifest(run, Cookie::random()?, ending) }
             }

@@ -18,7 +18,7 @@ use crate::process_tree::{Whereabouts, whereabouts};
 use crate::routine::bounds::BoundsTable;
 use crate::routine::slug::Slug;
 use crate::run::context::Context;
-use crate::run::continuation::{self, Continuation};
+use crate::run::continuation::index::Continuations;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::liveness::{Liveness, look};
@@ -67,11 +67,12 @@ impl Inventory {
         let mut entries = Entry::list(&context.home)?;
         entries.retain(|entry| wanted(entry.id()));
         // By the workbench that each is in: an entry keeps that of another run alive.
-        let names = WorkbenchNames::read(&context.home)?;
-        let unfinished: BTreeSet<RunId> = entries.iter().map(|entry| names.of(entry.id())).collect();
+        let continuations = Continuations::read(&context.home)?;
+        let unfinished: BTreeSet<RunId> =
+            entries.iter().map(|entry| continuations.workbench_of(entry.id()).clone()).collect();
         let states: BTreeMap<RunId, RunState> = look(context, entries, JUDGES_TIMEOUT)
             .into_iter()
-            .map(|one| (names.of(one.entry.id()), state_of_entry(one.liveness)))
+            .map(|one| (continuations.workbench_of(one.entry.id()).clone(), state_of_entry(one.liveness)))
             .collect();
         let (disk, sizes) = match only {
             None => measure_disk(context, &runs, measure_until),
@@ -87,7 +88,8 @@ impl Inventory {
         // Routines with a `keep_last` and a run that is of age: only their younger runs show whether it is among the newest.
         let mut counted: HashSet<Slug> = HashSet::new();
         let look = |run: RunId| {
-            let forecast = forecast.ended.get(names.newest(&run));
+            let newest = continuations.newest_in(&run);
+            let forecast = forecast.ended.get(newest);
             match states.get(&run) {
                 // The pass before the sweep would have ended or recorded it.
                 Some(_) if forecast.is_some() => {}
@@ -96,7 +98,6 @@ impl Inventory {
                 None if unfinished.contains(&run) => return Item::new(run, RunState::Alive),
                 None => {}
             }
-            let newest = names.newest(&run);
             if asking.binary_search(newest).is_ok() {
                 return Item { newest: Some(newest.clone()), ..Item::new(run, RunState::Asked) };
             }
@@ -152,27 +153,6 @@ fn measure_disk(context: &Context, runs: &[RunId], until: Instant) -> (Disk, Vec
     let sizes: Vec<Measured> = runs.iter().map(measure).collect();
     let used = sizes.iter().map(|size| size.bytes).sum();
     (Disk { used_of_max: config.max_workbench_bytes.map(|max| (used, max)), ..free }, sizes)
-}
-
-/// In which workbench each run is that continues another.
-struct WorkbenchNames(Vec<Continuation>);
-
-impl WorkbenchNames {
-    fn read(home: &Home) -> Result<Self, FileError> {
-        Ok(Self(continuation::list(home)?.into_values().collect()))
-    }
-
-    /// Returns the name of the workbench of a run.
-    fn of(&self, run: &RunId) -> RunId {
-        let found = self.0.iter().find(|one| one.run == *run);
-        found.map_or_else(|| run.clone(), |one| one.workbench.clone())
-    }
-
-    /// Returns the newest run of a workbench.
-    fn newest<'a>(&'a self, workbench: &'a RunId) -> &'a RunId {
-        let runs = self.0.iter().filter(|one| one.workbench == *workbench).map(|one| &one.run);
-        runs.max().unwrap_or(workbench)
-    }
 }
 
 fn state_of_entry(liveness: Liveness) -> RunState {

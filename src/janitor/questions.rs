@@ -5,7 +5,7 @@ use crate::clock::{HumanDuration, Moment};
 use crate::routine::bounds::{Bounds, BoundsTable};
 use crate::run::answer::settle;
 use crate::run::context::Context;
-use crate::run::continuation;
+use crate::run::continuation::index::Continuations;
 use crate::run::entry::Entry;
 use crate::run::hook;
 use crate::run::id::RunId;
@@ -20,16 +20,22 @@ const BY: &str = "janitor";
 /// # Errors
 /// They cannot be listed.
 pub(super) fn pass(context: &Context) -> anyhow::Result<Vec<(RunId, anyhow::Error)>> {
+    let unsettled = state::unsettled(&context.home)?;
+    if unsettled.is_empty() {
+        return Ok(Vec::new());
+    }
     let now = Moment::now();
+    // After the questions were listed, and so after each of their runs was claimed.
+    let continuations = Continuations::read(&context.home)?;
     let mut bounds = BoundsTable::new(&context.home, &context.config);
     let mut failed = Vec::new();
-    for Unsettled { run, asked } in state::unsettled(&context.home)? {
+    for Unsettled { run, asked } in unsettled {
         // The end of one that has an entry is being recorded.
         if Entry::of(&context.home, &run).exists() {
             continue;
         }
         let terms = Terms::of(bounds.get(run.routine()));
-        if let Err(error) = look_after(context, &run, asked.as_ref(), terms, &now) {
+        if let Err(error) = look_after(context, &continuations, &run, asked.as_ref(), terms, &now) {
             failed.push((run, error));
         }
     }
@@ -64,6 +70,7 @@ impl Terms {
 
 fn look_after(
     context: &Context,
+    continuations: &Continuations,
     run: &RunId,
     asked: Option<&Moment>,
     terms: Terms,
@@ -72,8 +79,7 @@ fn look_after(
     let close = match state::read_close(&context.home, run)? {
         Some(close) => close,
         None => {
-            let name = continuation::workbench_of(&context.home, run)?;
-            let is_there = Workbench::named(&context.home, &name).exists();
+            let is_there = Workbench::named(&context.home, continuations.workbench_of(run)).exists();
             let Some(close) = due(run, is_there, asked, terms, now) else { return Ok(()) };
             // By a clock that may be wrong nothing ends.
             if close.state == QuestionState::Expired && clock_doubt(&context.home, now).is_some() {

@@ -30,6 +30,7 @@ use crate::home::lock::{FileLock, Mode};
 use crate::routine::bounds::{Bounds, BoundsTable};
 use crate::routine::slug::Slug;
 use crate::run::context::{App, Context, Program};
+use crate::run::continuation::index::Continuations;
 use crate::run::continuation::{self, is_any_unfinished};
 use crate::run::history::{self, Incomplete};
 use crate::run::id::RunId;
@@ -309,9 +310,11 @@ fn decide(
 /// Forgets the questions and continuations of workbenches that are gone, and marks those again that wait for an answer and lost their
 /// mark; returns what could not be done.
 fn forget_gone(home: &Home) -> Vec<FileError> {
+    // Read once the first question was listed, and so after that was asked.
+    let continuations = LazyCell::new(|| Continuations::read(home));
     let is_gone = |run: &RunId| {
-        let name = continuation::workbench_of(home, run);
-        name.is_ok_and(|name| !is_any_unfinished(home, &name) && !Workbench::named(home, &name).exists())
+        let name = continuations.as_ref().map(|known| known.workbench_of(run));
+        name.is_ok_and(|name| !is_any_unfinished(home, name) && !Workbench::named(home, name).exists())
     };
     let mut errors = question::state::tidy(home, is_gone);
     // Last: it tells the workbenches of the others.
@@ -384,10 +387,10 @@ mod tests {
         std::fs::rename(home.workbenches(), &away).unwrap();
         std::os::unix::fs::symlink("workbenches", home.workbenches()).unwrap();
         remove_pins_of_gone_runs(&home);
-        assert!(pin::is_pinned(&home, &run), "not gone, only out of sight");
+        assert!(pin::is_pinned(&home, &Workbench::named(&home, &run)), "not gone, only out of sight");
         std::fs::remove_file(home.workbenches()).unwrap();
         std::fs::create_dir(home.workbenches()).unwrap();
         remove_pins_of_gone_runs(&home);
-        assert!(!pin::is_pinned(&home, &run));
+        assert!(!pin::is_pinned(&home, &Workbench::named(&home, &run)));
     }
 }

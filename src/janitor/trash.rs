@@ -103,7 +103,7 @@ fn reason_to_keep(home: &Home, alive: &HashSet<Cookie>, Verdict { run, cookie, .
     if cookie.as_ref().is_some_and(|cookie| alive.contains(cookie)) || is_claimed(home, run) {
         return Some(Why::AliveAfterAll);
     }
-    pin::is_pinned(home, run).then_some(Why::Pinned)
+    pin::is_pinned(home, &Workbench::named(home, run)).then_some(Why::Pinned)
 }
 
 fn kept(verdict: Verdict, why: Why) -> Kept {

@@ -272,7 +272,7 @@ impl RunView {
             question: None,
             report: None,
             resume_command: None,
-            pinned: is_pinned(&context.home, id),
+            pinned: is_pinned(&context.home, &workbench),
         }
     }
 

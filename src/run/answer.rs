@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::context::Context;
 use super::continuation;
+use super::continuation::index::Continuations;
 use super::continuation::predecessor::{NotContinuable, Predecessor};
 use super::continue_run::{self, Claimed, ContinueError};
 use super::entry::Entry;
@@ -262,8 +263,8 @@ enum Progress {
 fn go_on(context: &Context, answer: &Close) -> Result<Progress, ContinueError> {
     let home = &context.home;
     let asked = &answer.run;
-    let workbench = continuation::workbench_of(home, asked)?;
-    let runs = continuation::runs_of(home, &workbench)?;
+    let continuations = Continuations::read(home)?;
+    let runs = continuation::runs_of(home, continuations.workbench_of(asked))?;
     let mut after: Vec<RunId> = runs.into_iter().filter(|run| run > asked).collect();
     // The last may have been reserved by a process that died.
     after.retain(|run| continuation::was_claimed(context, run));

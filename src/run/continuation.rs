@@ -4,11 +4,11 @@
 //! that file, and its run owns the workbench from then on. The workbench keeps the name of its first run, because agents find their
 //! sessions by it; `workbenches/<continuation>` is a link to it.
 
+pub(crate) mod index;
 pub mod predecessor;
 pub(crate) mod take_over;
 pub(crate) mod tidy;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,6 @@ use super::id::RunId;
 use super::record::{self, RECORD_VERSION, RecordError};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
-use crate::home::names::{self, Kind};
 use crate::home::{Home, make_parent};
 
 /// `continuations/<run>.json`: which run goes on where another ended.
@@ -94,22 +93,6 @@ pub(crate) fn workbench_name(context: &Context, run: &RunId) -> RunId {
     linked_workbench(&context.home, run).or_else(|| past()?.outcome.workbench).unwrap_or_else(|| run.clone())
 }
 
-/// Returns the name of the workbench of a run, as the records say, which no agent writes.
-///
-/// # Errors
-/// The folder of the records is there and cannot be listed.
-pub(crate) fn workbench_of(home: &Home, run: &RunId) -> Result<RunId, FileError> {
-    Ok(of(home, run)?.map_or_else(|| run.clone(), |one| one.workbench))
-}
-
-/// Returns the record of a run that continues another.
-///
-/// # Errors
-/// The folder of the records is there and cannot be listed.
-pub(crate) fn of(home: &Home, run: &RunId) -> Result<Option<Continuation>, FileError> {
-    Ok(list(home)?.into_values().find(|one| one.run == *run))
-}
-
 /// Whether a run that was to continue another came to be: a process may have died before that.
 pub(crate) fn was_claimed(context: &Context, run: &RunId) -> bool {
     let home = &context.home;
@@ -143,15 +126,21 @@ pub(crate) fn after(home: &Home, run: &RunId) -> Result<Option<Continuation>, Re
 /// # Errors
 /// One of the records cannot be read: which run owns the workbench is not known.
 pub(crate) fn runs_of(home: &Home, workbench: &RunId) -> Result<Vec<RunId>, RecordError> {
-    let mut runs = vec![workbench.clone()];
-    while let Some(next) = after(home, &runs[runs.len() - 1])? {
-        if runs.len() == MAX_CHAIN {
-            let damage = format_args!("more than {MAX_CHAIN} runs continue each other");
+    let continued = chain(home, workbench)?.into_iter().map(|one| one.run);
+    Ok(std::iter::once(workbench.clone()).chain(continued).collect())
+}
+
+/// Returns the records of all runs that went on in a workbench, the oldest first.
+fn chain(home: &Home, workbench: &RunId) -> Result<Vec<Continuation>, RecordError> {
+    let mut chain: Vec<Continuation> = Vec::new();
+    while let Some(next) = after(home, chain.last().map_or(workbench, |last| &last.run))? {
+        chain.push(next);
+        if chain.len() == MAX_CHAIN {
+            let damage = format_args!("{MAX_CHAIN} runs and more continue each other");
             return Err(FileError::damaged(&file(home, workbench), damage).into());
         }
-        runs.push(next.run);
     }
-    Ok(runs)
+    Ok(chain)
 }
 
 /// Whether any run of a workbench is unfinished. Where that is not known it may be.
@@ -161,28 +150,10 @@ pub(crate) fn is_any_unfinished(home: &Home, workbench: &RunId) -> bool {
 
 /// Whether any run of a workbench is unfinished, or is being claimed: then the workbench must be where it is.
 pub(crate) fn is_claimed(home: &Home, workbench: &RunId) -> bool {
-    let is_fresh = |run: &RunId| {
-        let made = of(home, run).ok().flatten().map(|one| one.at);
-        made.is_some_and(|at| at.age_secs_at(UnixSeconds::now()) <= STAGED_MIN_AGE.as_secs())
-    };
-    let is_being_claimed = || runs_of(home, workbench).map_or(true, |runs| runs.last().is_some_and(is_fresh));
-    is_any_unfinished(home, workbench) || is_being_claimed()
-}
-
-/// Lists the runs that continue others, by those. Damaged records are left out: their workbenches say so.
-///
-/// # Errors
-/// The folder is there and cannot be listed.
-pub(crate) fn list(home: &Home) -> Result<BTreeMap<RunId, Continuation>, FileError> {
-    let mut predecessors: Vec<RunId> = Vec::new();
-    let listed = names::scan(&home.continuations(), |name, kind| {
-        if kind == Kind::Other {
-            predecessors.extend(name.strip_suffix(".json").and_then(|name| name.parse::<RunId>().ok()));
-        }
-    });
-    atomic_file::if_present(listed)?;
-    let read = |run: RunId| Some((run.clone(), after(home, &run).ok()??));
-    Ok(predecessors.into_iter().filter_map(read).collect())
+    let Ok(chain) = chain(home, workbench) else { return true };
+    let is_fresh = |one: &Continuation| one.at.age_secs_at(UnixSeconds::now()) <= STAGED_MIN_AGE.as_secs();
+    let mut runs = std::iter::once(workbench).chain(chain.iter().map(|one| &one.run));
+    runs.any(|run| Entry::of(home, run).exists()) || chain.last().is_some_and(is_fresh)
 }
 
 /// Takes back that a run continues another, which never came to be. The caller holds the lock under which runs are claimed.
@@ -236,7 +207,6 @@ mod tests {
         }
         let other = Continuation::now(&id("a-7"), &id("a-1"), &id("a-1"));
         assert!(!other.create(&home).unwrap(), "one run continues another");
-        assert!(list(&home).unwrap().keys().eq([&id("a-1"), &id("a-5")]));
     }
 
     #[test]

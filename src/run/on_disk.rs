@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::continuation;
+use super::continuation::Continuation;
+use super::continuation::index::Continuations;
 use super::entry::Entry;
 use super::id::{RunId, parts};
 use crate::clock::UnixSeconds;
@@ -24,13 +25,13 @@ pub fn ids(home: &Home) -> Result<Vec<RunId>, FileError> {
 /// Lists the runs whose workbench is there, in no order: those that one was made for, and those that went on in one.
 pub fn ids_with_workbench(home: &Home) -> Result<Vec<RunId>, FileError> {
     let mut ids = workbench_ids(home)?;
-    let continuations = continuation::list(home)?;
-    if !continuations.is_empty() {
+    let continuations = Continuations::read(home)?;
+    let mut continued: Vec<&Continuation> = continuations.iter().collect();
+    if !continued.is_empty() {
         let there: HashSet<&RunId> = ids.iter().collect();
-        let there = continuations.into_values().filter(|one| there.contains(&one.workbench));
-        let continued: Vec<RunId> = there.map(|one| one.run).collect();
-        ids.extend(continued);
+        continued.retain(|one| there.contains(&one.workbench));
     }
+    ids.extend(continued.into_iter().map(|one| one.run.clone()));
     Ok(ids)
 }
 

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::continuation::workbench_of;
+use super::continuation::index::Continuations;
 use super::entry::Entry;
 use super::id::RunId;
 use super::workbench::Workbench;
@@ -34,7 +34,7 @@ pub fn pin(home: &Home, run: &RunId) -> Result<(), PinError> {
         return Err(PinError::NotFound(run.clone()));
     }
     let path = file(home, run)?;
-    if !is_pinned(home, run) {
+    if !is_there(&path) {
         atomic_file::write(&path, format!("pinned at {}\n", UnixSeconds::now()).as_bytes())?;
     }
     // A sweep looks at pins again after it has moved a workbench to the trash, so one of the two sees the other.
@@ -53,17 +53,18 @@ pub fn unpin(home: &Home, run: &RunId) -> Result<(), FileError> {
     atomic_file::remove_if_present(&file(home, run)?).map(drop)
 }
 
-/// Whether a run is pinned. A pin that cannot be looked at counts as there.
-pub fn is_pinned(home: &Home, run: &RunId) -> bool {
-    match file(home, run).map(|file| file.symlink_metadata()) {
-        Ok(Err(error)) => error.kind() != io::ErrorKind::NotFound,
-        Ok(Ok(_)) | Err(_) => true,
-    }
+/// Whether a workbench is pinned. A pin that cannot be looked at counts as there.
+pub fn is_pinned(home: &Home, workbench: &Workbench) -> bool {
+    is_there(&workbench.pin_file(home))
+}
+
+fn is_there(pin: &Path) -> bool {
+    pin.symlink_metadata().map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |_| true)
 }
 
 /// A pin keeps the workbench, so all runs in it share one.
 fn file(home: &Home, run: &RunId) -> Result<PathBuf, FileError> {
-    Ok(home.pins().join(workbench_of(home, run)?.to_string()))
+    Ok(Workbench::named(home, Continuations::read(home)?.workbench_of(run)).pin_file(home))
 }
 
 /// Lists the pinned workbenches by the runs that they were made for. Any file with the name of a run pins it: a person may make one by hand.
@@ -95,7 +96,7 @@ mod tests {
         let home = Home::open(dir.path().join("home")).unwrap();
         let run: RunId = "a-1".parse().unwrap();
         assert!(matches!(pin(&home, &run), Err(PinError::NotFound(_))));
-        assert!(!is_pinned(&home, &run));
+        assert!(!is_pinned(&home, &Workbench::of(&home, &run)));
         Workbench::of(&home, &run).make().unwrap();
         pin(&home, &run).unwrap();
         pin(&home, &run).unwrap();
@@ -104,7 +105,7 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         unpin(&home, &run).unwrap();
         unpin(&home, &run).unwrap();
-        assert!(!is_pinned(&home, &run));
+        assert!(!is_pinned(&home, &Workbench::of(&home, &run)));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use moadim_mcp::janitor::report::CleanupReport;
 use moadim_mcp::run::context::{Context, Program};
 use moadim_mcp::run::pin;
 use moadim_mcp::run::record::Machine;
+use moadim_mcp::run::workbench::Workbench;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -264,8 +265,8 @@ proptest! {
         prop_assert_eq!(said, done.clone());
         prop_assert_eq!(done.len(), fs::read_dir(home.workbenches()).unwrap().count() + real.removed.len());
         for (run, (gone, ..)) in &done {
-            let id = run.parse().unwrap();
-            prop_assert!(!(*gone && pin::is_pinned(home, &id)), "{} was pinned", run);
+            let workbench = Workbench::named(home, &run.parse().unwrap());
+            prop_assert!(!(*gone && pin::is_pinned(home, &workbench)), "{} was pinned", run);
         }
     }
 }

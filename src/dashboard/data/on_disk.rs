@@ -6,7 +6,7 @@ use crate::home::Home;
 use crate::home::atomic_file::{FileError, if_present};
 use crate::home::mark::Mark;
 use crate::home::names;
-use crate::run::continuation;
+use crate::run::continuation::index::Continuations;
 use crate::run::id::RunId;
 use crate::run::on_disk::workbench_ids;
 use crate::run::pin;
@@ -37,14 +37,15 @@ impl OnDisk {
         let mut archives = BTreeSet::new();
         if_present(names::scan(&home.archive(), |name, _| archives.extend(name.parse::<RunId>())))?;
         // In this order: a workbench that goes in between is missing, and takes its runs along.
-        let continuations = continuation::list(home)?;
+        let continuations = Continuations::read(home)?;
         let mut workbenches: BTreeSet<RunId> = workbench_ids(home)?.into_iter().collect();
-        let there = continuations.values().filter(|one| workbenches.contains(&one.workbench));
+        let there = continuations.iter().filter(|one| workbenches.contains(&one.workbench));
         let there: Vec<RunId> = there.map(|one| one.run.clone()).collect();
         workbenches.extend(there);
         let pins = pin::list(home)?;
-        let names = continuations.values().map(|one| (one.run.clone(), one.workbench.clone())).collect();
-        Ok(Self { workbenches, pins, archives, names, continued: continuations.into_keys().collect() })
+        let names = continuations.iter().map(|one| (one.run.clone(), one.workbench.clone())).collect();
+        let continued = continuations.iter().map(|one| one.continues.clone()).collect();
+        Ok(Self { workbenches, pins, archives, names, continued })
     }
 
     /// Returns the name of the workbench of a run, as far as the disk says; `recorded` is what its outcome says.

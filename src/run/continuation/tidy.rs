@@ -3,7 +3,8 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use super::{Continuation, is_any_unfinished, list, withdraw};
+use super::index::Continuations;
+use super::{Continuation, is_any_unfinished, withdraw};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, Mode};
@@ -14,8 +15,8 @@ use crate::run::workbench::Workbench;
 /// Forgets what is over, and makes links that are missing; returns what could not be done. The caller holds the lock of a sweep, so
 /// that no workbench is in the trash only for a moment.
 pub(crate) fn tidy(home: &Home) -> Vec<FileError> {
-    let known = match list(home) {
-        Ok(known) if known.is_empty() => return Vec::new(),
+    let known = match Continuations::read(home) {
+        Ok(known) if known.iter().next().is_none() => return Vec::new(),
         Ok(known) => known,
         Err(error) => return vec![error],
     };
@@ -25,7 +26,7 @@ pub(crate) fn tidy(home: &Home) -> Vec<FileError> {
     };
     let mut errors = Vec::new();
     // The last ones first: a chain that lacks its beginning would not be found any more.
-    for one in known.values().rev() {
+    for one in known.iter().rev() {
         let done = if is_over(home, one) { withdraw(home, &one.run, &one.continues) } else { one.link(home) };
         errors.extend(done.err());
     }
@@ -58,6 +59,10 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn known(home: &Home) -> usize {
+        Continuations::read(home).unwrap().iter().count()
+    }
+
     /// A home in which a-1 ended, and a-5 continues it, and a-9 that.
     fn chain() -> (tempfile::TempDir, Home, Workbench) {
         let dir = tempfile::tempdir().unwrap();
@@ -82,13 +87,13 @@ mod tests {
         let (_dir, home, workbench) = chain();
         ended(&home, "a-9");
         std::fs::remove_file(home.workbenches().join("a-5")).unwrap();
-        assert!(tidy(&home).is_empty() && list(&home).unwrap().len() == 2);
+        assert!(tidy(&home).is_empty() && known(&home) == 2);
         assert_eq!(Workbench::of(&home, &id("a-5")).directory(), workbench.directory(), "its link is there again");
         std::fs::remove_dir_all(workbench.directory()).unwrap();
         std::fs::create_dir(Entry::of(&home, &id("a-9")).directory()).unwrap();
-        assert!(tidy(&home).is_empty() && list(&home).unwrap().len() == 2, "it is unfinished");
+        assert!(tidy(&home).is_empty() && known(&home) == 2, "it is unfinished");
         std::fs::remove_dir(Entry::of(&home, &id("a-9")).directory()).unwrap();
-        assert!(tidy(&home).is_empty() && list(&home).unwrap().is_empty());
+        assert!(tidy(&home).is_empty() && known(&home) == 0);
         assert_eq!(std::fs::read_dir(home.workbenches()).unwrap().count(), 0);
     }
 

@@ -12,7 +12,7 @@ use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::config::Config;
 use crate::run::context::Context;
-use crate::run::continuation;
+use crate::run::continuation::index::Continuations;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::on_disk::ids_with_workbench;
@@ -70,16 +70,17 @@ fn find(context: &Context) -> Result<Vec<Outcome>, FileError> {
     }
     let kept_since = kept_since(&files, &context.config, UnixSeconds::now());
     // A workbench without an outcome is another program's, or damaged, which the sweep reports.
-    let outcomes = suspects.iter().filter_map(|run| outcome_of(home, run));
+    let continuations = Continuations::read(home)?;
+    let outcomes = suspects.iter().filter_map(|run| outcome_of(home, run, &continuations));
     let mut holes: Vec<Outcome> = outcomes.filter(|outcome| outcome.finished_at > kept_since).collect();
     holes.sort_by_key(|outcome| outcome.finished_at);
     Ok(holes)
 }
 
 /// Reads the outcome of a run; which workbench it was in is for the records to say.
-fn outcome_of(home: &Home, run: &RunId) -> Option<Outcome> {
+fn outcome_of(home: &Home, run: &RunId, continuations: &Continuations) -> Option<Outcome> {
     let outcome = read_outcome(&Workbench::of(home, run), run).ok()?;
-    let record = continuation::of(home, run).ok()?;
+    let record = continuations.of(run).cloned();
     let (continues, workbench) = record.map(|one| (one.continues, one.workbench)).unzip();
     Some(Outcome { continues, workbench, ..outcome })
 }
