@@ -28,6 +28,14 @@ fn tools(server: &mut Server) -> BTreeMap<String, Value> {
     listed["tools"].as_array().unwrap().iter().map(|tool| (text(&tool["name"]), tool.clone())).collect()
 }
 
+/// Returns the summary once the home's health was checked, which takes a moment after the start.
+fn checked_summary(server: &mut Server, arguments: Value) -> Value {
+    wait_for(PATIENCE, "a summary with the home's health", || {
+        let summary = server.ok("show_dashboard", arguments.clone());
+        (!summary["problems"].to_string().contains("still being checked")).then_some(summary)
+    })
+}
+
 /// What a panel has: its parts, with their rows by key.
 #[derive(Default)]
 struct Panel {
@@ -275,7 +283,7 @@ fn what_needs_a_person_is_shown_with_its_fix_and_in_the_summary() {
     panel.wait_for(&mut server, "the routine to be disabled", |panel| panel.rows("attention").contains_key(&key));
     let item = panel.rows("attention")[&key].clone();
     assert_eq!(item["action"]["label"], "Enable");
-    let summary = server.ok("show_dashboard", json!({}));
+    let summary = checked_summary(&mut server, json!({}));
     assert_eq!((&summary["running"], &summary["failed_24h"]["count"]), (&json!(0), &json!(3)));
     assert_eq!(summary["failed_24h"]["runs"][0], run);
     assert!(text(&summary["problems"][0]).contains("'Fails' was disabled"), "{summary}");
@@ -289,7 +297,7 @@ fn what_needs_a_person_is_shown_with_its_fix_and_in_the_summary() {
     });
 
     let daily = server.create("Daily", "true", json!({ "schedule": "0 0 1 1 *", "timezone": "UTC" }));
-    let summary = server.ok("show_dashboard", json!({ "routine": daily }));
+    let summary = checked_summary(&mut server, json!({ "routine": daily }));
     assert_eq!((&summary["failed_24h"]["count"], &summary["next"]["routine"]), (&json!(0), &json!(daily)));
     assert!(text(&summary["next"]["at"]).ends_with("-01-01T00:00:00Z"), "{summary}");
     assert_eq!(summary["problems"], json!([]), "of this routine");
@@ -313,7 +321,7 @@ fn a_question_is_shown_first_until_somebody_closes_it() {
     assert_eq!(item["question"]["options"], json!(["Postgres", "SQLite"]));
     assert!(text(&item["question"]["expires_at"]) > text(&item["at"]), "{item}");
     assert_eq!(panel.rows("ended")[&run].get("reap_at"), None, "it waits");
-    let summary = server.ok("show_dashboard", json!({}));
+    let summary = checked_summary(&mut server, json!({}));
     let first = json!([{ "run": run, "text": "Which database?" }]);
     assert_eq!(summary["questions"], json!({ "count": 1, "first": first }), "{summary}");
     assert_eq!(summary["problems"], json!([]), "it is named once");
@@ -352,7 +360,7 @@ fn a_snooze_a_schedule_and_a_workbench_of_another_program_are_shown() {
     let row = &panel.rows("routines")[&often];
     assert_eq!((&row["next_fires"], row.get("fires_per_day")), (&json!([until]), None), "once it is over");
     assert_eq!(panel.rows("live")[&recent]["status"], "unknown");
-    let summary = server.ok("show_dashboard", json!({}));
+    let summary = checked_summary(&mut server, json!({}));
     assert_eq!((&summary["running"], &summary["unknown"]), (&json!(0), &json!(2)));
     assert_eq!(panel.rows("attention")[&format!("unknown:{recent}")]["kind"], "unknown");
 }
