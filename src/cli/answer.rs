@@ -1,6 +1,7 @@
 //! `answer`: answers the question of a run, or gives one that is over more to do.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::bail;
@@ -8,6 +9,7 @@ use anyhow::bail;
 use super::app::{self, Format, print_json};
 use super::completion;
 use super::editor::{Drafts, Refusal};
+use super::text_file;
 use crate::clock::UnixSeconds;
 use crate::mcp::tools::questions::Continued;
 use crate::query::listing;
@@ -24,9 +26,12 @@ pub(super) struct Arguments {
     /// A run's id, or a routine's slug for its run that asks, else its newest
     #[arg(add = completion::asking_runs())]
     run: String,
-    /// The answer, or what it should do; without it, $EDITOR opens
+    /// The answer, or what it should do; without it, $EDITOR opens, or a login counts as done
     #[arg(conflicts_with = "dismiss")]
     text: Option<String>,
+    /// A file to read the answer from; - is standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "dismiss"])]
+    text_file: Option<PathBuf>,
     /// Close the question, so that nothing follows
     #[arg(long)]
     dismiss: bool,
@@ -38,7 +43,7 @@ pub(super) struct Arguments {
 const BY: &str = "moadim-mcp answer";
 
 pub(super) fn answer(arguments: Arguments) -> anyhow::Result<()> {
-    let Arguments { run, text, dismiss: dismisses, format } = arguments;
+    let Arguments { run, text, text_file, dismiss: dismisses, format } = arguments;
     let app = app::open()?.with_login_shell();
     app::check_called_by_a_person(&app, "answer")?;
     let context = app.context()?;
@@ -56,7 +61,7 @@ pub(super) fn answer(arguments: Arguments) -> anyhow::Result<()> {
         let request = Request { run: run.clone(), text, by: BY.to_owned(), seen, asked: Instant::now() };
         answer::answer(&context, request)
     };
-    let next = match text {
+    let next = match text_file.map(|file| text_file::read(&file)).transpose()?.or(text) {
         Some(text) => give(text)?,
         None => {
             check_continuable(&context, &run, seen)?;

@@ -37,6 +37,7 @@ mod snooze;
 mod stop;
 mod table;
 mod template;
+mod text_file;
 mod time;
 mod time_words;
 #[cfg(feature = "dashboard")]

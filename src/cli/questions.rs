@@ -9,6 +9,7 @@ use super::time::moment;
 use crate::clock::UnixSeconds;
 use crate::query::listing;
 use crate::routine::slug::Slug;
+use crate::routine::store;
 use crate::run::question::state::open_runs;
 
 #[derive(clap::Args)]
@@ -23,7 +24,12 @@ pub(super) struct Arguments {
 pub(super) fn questions(arguments: Arguments) -> anyhow::Result<()> {
     let context = app::open()?.context_for_looking();
     let mut runs = open_runs(&context.home)?;
-    runs.retain(|run| arguments.routine.as_ref().is_none_or(|routine| run.routine() == routine));
+    if let Some(routine) = &arguments.routine {
+        runs.retain(|run| run.routine() == routine);
+        if runs.is_empty() {
+            store::check_exists(&context.home, routine)?;
+        }
+    }
     let mut found = Vec::new();
     for run in &runs {
         match listing::find(&context, run) {
@@ -35,13 +41,14 @@ pub(super) fn questions(arguments: Arguments) -> anyhow::Result<()> {
         return print_json(&json!({ "runs": found }));
     }
     let now = UnixSeconds::now();
-    let mut table = Table::new(&["RUN", "ASKED", "QUESTION", "OPTIONS"]);
+    let mut table = Table::new(&["RUN", "ASKED", "EXPIRES", "QUESTION", "OPTIONS"]);
     for run in &found {
         let Some(question) = &run.question else { continue };
         let first_line = question.text.lines().next().unwrap_or_default();
         table.row(vec![
             text(&run.id.to_string()),
             text(&moment(question.asked_at, now)),
+            text(&question.expires_at.map(|at| moment(at, now)).unwrap_or_default()),
             text(first_line),
             text(&question.options.join(" | ")),
         ]);

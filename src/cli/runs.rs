@@ -78,13 +78,15 @@ fn cost(run: &RunView) -> Cell {
     cost.map_or_else(|| faint(""), |cost| text(&cost.in_cents()))
 }
 
-/// Says where a run is, why it ended as it did, and what its agent says that it did.
+/// Says where a run is, why it ended as it did, what became of its question, and what its agent says that it did.
 fn what_happened(run: &RunView) -> String {
     let is_there = run.finished_at.is_none() && run.status != Status::Unknown;
     let place = run.job.as_ref().filter(|_| is_there).and_then(|job| job.on_node());
     let reason = run.status_reason.clone().or(place);
+    let question = run.question.as_ref().filter(|question| !question.is_open());
+    let became = question.and_then(|question| question.state).map(|state| state.to_string());
     let headline = run.report.as_ref().map(|report| report.headline.clone());
-    reason.into_iter().chain(headline).reduce(|reason, headline| format!("{reason} · {headline}")).unwrap_or_default()
+    [reason, became, headline].into_iter().flatten().collect::<Vec<_>>().join(" · ")
 }
 
 fn workbench(run: &RunView, now: UnixSeconds) -> Cell {

@@ -195,9 +195,12 @@ fn show_run(app: &App, name: &str, format: Format) -> anyhow::Result<()> {
 }
 
 fn question_in_words(question: &QuestionView, now: UnixSeconds) -> String {
-    let QuestionView { text, state, answer, closed_at, closed_by, .. } = question;
+    let QuestionView { text, expires_at, state, answer, closed_at, closed_by, .. } = question;
     let state = match state {
-        Some(QuestionState::Open) => "open".to_owned(),
+        Some(QuestionState::Open) => {
+            let until = expires_at.map(|at| format!(", expires {}", moment(at, now))).unwrap_or_default();
+            format!("open{until}")
+        }
         Some(state) => {
             let at = closed_at.map(|at| format!(", {}", moment(at, now))).unwrap_or_default();
             let by = closed_by.as_ref().map(|by| format!(" ({by})")).unwrap_or_default();

@@ -1,17 +1,17 @@
 //! `trigger`: starts a run, and waits for its end if asked to.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use signal_hook::consts::SIGINT;
 use signal_hook::iterator::Signals;
 
 use super::app::{self, Format, print_json};
 use super::completion;
+use super::text_file;
 use crate::clock::HumanDuration;
 use crate::janitor::cleanup;
 use crate::mcp::tools::runs::Awaited;
@@ -21,7 +21,6 @@ use crate::query::wait::{self, Bell};
 use crate::quote::quote;
 use crate::routine::slug::Slug;
 use crate::run::options::{calling_run, check_may_give_text};
-use crate::run::prompt::MAX_TEXT_BYTES;
 use crate::run::status::WaitExit;
 use crate::run::trigger::{self, IfAlive, Request};
 
@@ -57,7 +56,7 @@ const INTERRUPTED: u8 = 130;
 
 pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { routine, wait, overlap, text, text_file, format } = arguments;
-    let text = text_file.map(|file| read_text(&file)).transpose()?.or(text);
+    let text = text_file.map(|file| text_file::read(&file)).transpose()?.or(text);
     let asked = Instant::now();
     let context = app::open()?.with_login_shell().context()?;
     if text.is_some()
@@ -110,25 +109,6 @@ pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
             INTERRUPTED.into()
         }
     })
-}
-
-/// Reads what is said about a run.
-fn read_text(file: &Path) -> anyhow::Result<String> {
-    let mut bytes = Vec::new();
-    let source: Box<dyn Read> = match file.to_str() {
-        Some("-") => Box::new(std::io::stdin()),
-        _ => Box::new(File::open(file).with_context(|| format!("cannot read {}", file.display()))?),
-    };
-    let read = source.take(MAX_TEXT_BYTES as u64 + 1).read_to_end(&mut bytes);
-    read.with_context(|| format!("cannot read {}", file.display()))?;
-    // Before it is read as text: the last byte may be part of a character.
-    if bytes.len() > MAX_TEXT_BYTES {
-        bail!(
-            "{} has more than {MAX_TEXT_BYTES} bytes, which is too long for the text of a run; put the rest into a file and name it",
-            file.display()
-        );
-    }
-    String::from_utf8(bytes).with_context(|| format!("cannot read {}", file.display()))
 }
 
 /// Makes Ctrl-C end the wait, and nothing else.

@@ -23,6 +23,8 @@ pub struct QuestionView {
     pub options: Vec<String>,
     /// When it was asked.
     pub asked_at: UnixSeconds,
+    /// Until when it waits for an answer, while it does.
+    pub expires_at: Option<UnixSeconds>,
     /// Whether it waits for an answer, or what became of it; absent where that cannot be read.
     pub state: Option<QuestionState>,
     /// The answer.
@@ -47,13 +49,19 @@ impl QuestionView {
         let Close { text: answer, by, at, .. } = match close {
             Ok(Some(close)) => close,
             _ => {
-                let (answer, closed_at, closed_by) = (None, None, None);
-                return Self { kind, text, options, asked_at, state, answer, closed_at, closed_by };
+                let (expires_at, answer, closed_at, closed_by) = (None, None, None, None);
+                return Self { kind, text, options, asked_at, expires_at, state, answer, closed_at, closed_by };
             }
         };
         // Its agent reads it as it is.
         let answer = answer.map(|answer| plain(&answer));
-        Self { kind, text, options, asked_at, state, answer, closed_at: Some(at), closed_by: Some(by) }
+        let (closed_at, closed_by) = (Some(at), Some(by));
+        Self { kind, text, options, asked_at, expires_at: None, state, answer, closed_at, closed_by }
+    }
+
+    /// Records how long it waits.
+    pub(super) fn expires_after_secs(&mut self, secs: u64) {
+        self.expires_at = Some(self.asked_at.plus_secs(secs));
     }
 
     /// Whether it waits for an answer.

@@ -171,7 +171,8 @@ impl RunView {
             Ok(outcome) => {
                 view.reap_from(Some(outcome.retain_from), None, bounds.retention_secs(outcome.status.retention()));
                 view.set_outcome(&context.home, outcome, true);
-                if view.question.as_ref().is_some_and(QuestionView::is_open) {
+                if let Some(question) = view.question.as_mut().filter(|question| question.is_open()) {
+                    question.expires_after_secs(bounds.answer_within_secs);
                     view.keep("it waits for an answer".to_owned());
                 } else if let Some(at) = view.question.as_ref().and_then(|question| question.closed_at) {
                     view.reap_from(Some(at), None, bounds.retention_secs(view.status.retention()));

@@ -45,7 +45,10 @@ fn an_answer_lets_the_work_go_on_where_it_was() {
     }
     // The agent is not asked again, and what it is told comes with the answer.
     assert!(!home.workbench(&run).join("question.md").exists());
-    let answer = home.moadim(&["answer", &next, "More", "--json"]).json();
+    assert_says(&home.moadim(&["runs"]).ok(), &["it asks: Which database? · answered"]);
+    let more = home.scratch().join("more");
+    fs::write(&more, "More").unwrap();
+    let answer = home.moadim(&["answer", &next, "--text-file", &more.display().to_string(), "--json"]).json();
     assert_has(&answer["run"], json!({ "continues": next }));
     assert_eq!(home.ended(&text(&answer["run"]["id"])), "succeeded");
     assert_eq!(answers(&home, &run), "Postgres\nand no other\nMore\n");

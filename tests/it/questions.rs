@@ -18,8 +18,10 @@ fn a_run_that_writes_a_question_has_asked_whatever_its_exit_status() {
         let run = server.ask(title, &format!("{ASKS}exit {code}"), json!({}));
         let view = server.whole_run(&run);
         assert_has(&view, json!({ "status": "asked", "exit_code": code, "kept_because": "it waits for an answer" }));
+        let asked_at: UnixSeconds = text(&view["finished_at"]).parse().unwrap();
         let question = json!({
-            "kind": "decision", "text": QUESTION, "options": ["Postgres", "SQLite"], "asked_at": view["finished_at"], "state": "open",
+            "kind": "decision", "text": QUESTION, "options": ["Postgres", "SQLite"], "state": "open",
+            "asked_at": asked_at, "expires_at": asked_at.plus_secs(3 * 24 * 60 * 60),
         });
         assert_eq!(view["question"], question);
         assert_says(&text(&view["status_reason"]), &["it asks: Which database?"]);
@@ -36,6 +38,7 @@ fn a_run_that_writes_a_question_has_asked_whatever_its_exit_status() {
         assert_says(&home.moadim(&["runs"]).ok(), &[&run, "asked"]);
     }
     assert_eq!(home.moadim(&["questions", "--json"]).json()["runs"].as_array().unwrap().len(), 2);
+    assert_says(&home.moadim(&["questions", "wel"]).failed(1), &["'wel'"]);
     assert_eq!(server.problems(), Vec::<Value>::new());
 }
 
