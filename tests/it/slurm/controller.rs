@@ -34,6 +34,7 @@ fn crash_the_controller(after: Duration) {
     wait_until("the crash", || submitted.elapsed() >= after);
     cluster.controller().stop();
     cluster.controller().start();
+    give_away_numbers(&cluster, RUNS);
     let mut looked = Instant::now();
     wait_until(&format!("all to be recorded, {after:?}"), || {
         if looked.elapsed() > Duration::from_secs(1) {
@@ -54,6 +55,14 @@ fn crash_the_controller(after: Duration) {
     }
     wait_until("nothing to be left", || (1..=2).all(|node| cluster.node(node).processes(&home).is_empty()));
     assert_eq!(home.whole_history().len(), RUNS, "{after:?}");
+}
+
+/// A controller gives the numbers of the jobs that it forgot a second time, and a node that knows such a number refuses the job. Here
+/// they go to jobs that wait: each check that got one would only be repeated after a pause twice as long as the one before.
+fn give_away_numbers(cluster: &Cluster, count: usize) {
+    for _ in 0..count {
+        wait_until("a job that waits", || cluster.run("sbatch", ["--hold", "--wrap=true"]).code == Some(0));
+    }
 }
 
 /// Slurm takes a node out of use to which it gave one job twice. Until an administrator says that all is well, no check can run there.
