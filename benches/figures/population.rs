@@ -50,7 +50,7 @@ pub fn add_expired(root: &Path, count: u64, files: u64) {
     append_history(root, &lines);
 }
 
-/// Adds finished runs of twenty routines that others continued, young by their names alone.
+/// Adds finished runs that others continued, of twenty routines, young by their names alone.
 pub fn add_continued(root: &Path, count: u64) {
     for folder in ["continuations", "workbenches"] {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(root.join(folder)).unwrap();

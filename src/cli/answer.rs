@@ -26,7 +26,7 @@ pub(super) struct Arguments {
     /// A run's id, or a routine's slug for its run that asks, else its newest
     #[arg(add = completion::asking_runs())]
     run: String,
-    /// The answer, or what it should do; without it, $EDITOR opens, or a login counts as done
+    /// The answer, or what it should do; without it, $EDITOR opens; to a question about a login, it says that you are logged in
     #[arg(conflicts_with = "dismiss")]
     text: Option<String>,
     /// A file to read the answer from; - is standard input

@@ -11,7 +11,7 @@ use crate::run::prompt::MAX_TEXT_BYTES;
 /// Reads a text; `-` is standard input.
 ///
 /// # Errors
-/// It cannot be read, is too long for a run, or is no UTF-8.
+/// It cannot be read, is too long for a run, or is not UTF-8.
 pub(super) fn read(file: &Path) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     let source: Box<dyn Read> = match file.to_str() {

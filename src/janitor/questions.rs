@@ -1,5 +1,9 @@
 //! Open questions: those that nobody answered in time expire, and what a process that died left undone after an answer is done.
 
+use std::cell::LazyCell;
+
+use anyhow::anyhow;
+
 use super::sweep_lock::clock_doubt;
 use crate::clock::{HumanDuration, Moment};
 use crate::routine::bounds::{Bounds, BoundsTable};
@@ -10,7 +14,6 @@ use crate::run::entry::Entry;
 use crate::run::hook;
 use crate::run::id::RunId;
 use crate::run::question::state::{self, Close, QuestionState, Unsettled};
-use crate::run::workbench::Workbench;
 
 /// Who closes a question that nobody does.
 const BY: &str = "janitor";
@@ -25,8 +28,12 @@ pub(super) fn pass(context: &Context) -> anyhow::Result<Vec<(RunId, anyhow::Erro
         return Ok(Vec::new());
     }
     let now = Moment::now();
-    // After the questions were listed, and so after each of their runs was claimed.
-    let continuations = Continuations::read(&context.home)?;
+    // Read only once all questions are listed, and so after each of their runs was claimed.
+    let continuations = LazyCell::new(|| Continuations::read(&context.home).map_err(|error| error.to_string()));
+    let is_gone = |run: &RunId| match &*continuations {
+        Ok(known) => Ok(known.is_workbench_gone(&context.home, run)),
+        Err(error) => Err(anyhow!("{error}")),
+    };
     let mut bounds = BoundsTable::new(&context.home, &context.config);
     let mut failed = Vec::new();
     for Unsettled { run, asked } in unsettled {
@@ -35,7 +42,7 @@ pub(super) fn pass(context: &Context) -> anyhow::Result<Vec<(RunId, anyhow::Erro
             continue;
         }
         let terms = Terms::of(bounds.get(run.routine()));
-        if let Err(error) = look_after(context, &continuations, &run, asked.as_ref(), terms, &now) {
+        if let Err(error) = look_after(context, &is_gone, &run, asked.as_ref(), terms, &now) {
             failed.push((run, error));
         }
     }
@@ -70,7 +77,7 @@ impl Terms {
 
 fn look_after(
     context: &Context,
-    continuations: &Continuations,
+    is_workbench_gone: &dyn Fn(&RunId) -> anyhow::Result<bool>,
     run: &RunId,
     asked: Option<&Moment>,
     terms: Terms,
@@ -79,8 +86,7 @@ fn look_after(
     let close = match state::read_close(&context.home, run)? {
         Some(close) => close,
         None => {
-            let is_there = Workbench::named(&context.home, continuations.workbench_of(run)).exists();
-            let Some(close) = due(run, is_there, asked, terms, now) else { return Ok(()) };
+            let Some(close) = due(run, is_workbench_gone(run)?, asked, terms, now) else { return Ok(()) };
             // By a clock that may be wrong nothing ends.
             if close.state == QuestionState::Expired && clock_doubt(&context.home, now).is_some() {
                 return Ok(());
@@ -99,9 +105,9 @@ fn look_after(
 }
 
 /// Decides whether an open question is closed now. Within one boot, setting the clock changes nothing.
-fn due(run: &RunId, is_there: bool, asked: Option<&Moment>, terms: Terms, now: &Moment) -> Option<Close> {
+fn due(run: &RunId, is_workbench_gone: bool, asked: Option<&Moment>, terms: Terms, now: &Moment) -> Option<Close> {
     // Nobody can go on with it.
-    if !is_there {
+    if is_workbench_gone {
         return Some(Close::now(run, QuestionState::Dismissed, None, "janitor: its workbench is gone"));
     }
     if terms.is_orphaned {
@@ -135,17 +141,17 @@ mod tests {
         let run: RunId = "a-1000".parse().unwrap();
         let at = |secs, boot_id: &str, ms| Moment { at: UnixSeconds(secs), boot_id: boot_id.into(), since_boot_ms: ms };
         let asked = at(1000, "b", 0);
-        let state = |is_there, asked: Option<&Moment>, now: &Moment| {
-            due(&run, is_there, asked, Terms { max_secs: 60, is_orphaned: false }, now).map(|close| close.state)
+        let state = |is_gone, asked: Option<&Moment>, now: &Moment| {
+            due(&run, is_gone, asked, Terms { max_secs: 60, is_orphaned: false }, now).map(|close| close.state)
         };
-        assert_eq!(state(true, Some(&asked), &at(1060, "b", 60_000)), None);
-        assert_eq!(state(true, Some(&asked), &at(1061, "b", 61_000)), Some(QuestionState::Expired));
-        assert_eq!(state(true, Some(&asked), &at(9000, "b", 61)), None, "the clock was set");
-        assert_eq!(state(true, Some(&asked), &at(9000, "c", 61)), Some(QuestionState::Expired), "another boot");
-        assert_eq!(state(true, Some(&asked), &at(1, "c", 61)), None, "an age in the future is 0");
-        assert_eq!(state(true, None, &at(1061, "b", 0)), Some(QuestionState::Expired), "by its name");
-        assert_eq!(state(false, Some(&asked), &asked), Some(QuestionState::Dismissed));
-        let orphaned = due(&run, true, Some(&asked), Terms { max_secs: 60, is_orphaned: true }, &asked).unwrap();
+        assert_eq!(state(false, Some(&asked), &at(1060, "b", 60_000)), None);
+        assert_eq!(state(false, Some(&asked), &at(1061, "b", 61_000)), Some(QuestionState::Expired));
+        assert_eq!(state(false, Some(&asked), &at(9000, "b", 61)), None, "the clock was set");
+        assert_eq!(state(false, Some(&asked), &at(9000, "c", 61)), Some(QuestionState::Expired), "another boot");
+        assert_eq!(state(false, Some(&asked), &at(1, "c", 61)), None, "an age in the future is 0");
+        assert_eq!(state(false, None, &at(1061, "b", 0)), Some(QuestionState::Expired), "by its name");
+        assert_eq!(state(true, Some(&asked), &asked), Some(QuestionState::Dismissed));
+        let orphaned = due(&run, false, Some(&asked), Terms { max_secs: 60, is_orphaned: true }, &asked).unwrap();
         assert_eq!(
             (orphaned.state, orphaned.by.as_str()),
             (QuestionState::Dismissed, "janitor: its routine was deleted")

@@ -25,7 +25,7 @@ use super::watchdog::Forecast;
 use crate::archive::{self, Wanted};
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
-use crate::home::atomic_file::FileError;
+use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, Mode};
 use crate::routine::bounds::{Bounds, BoundsTable};
 use crate::routine::slug::Slug;
@@ -310,11 +310,13 @@ fn decide(
 /// Forgets the questions and continuations of workbenches that are gone, and marks those again that wait for an answer and lost their
 /// mark; returns what could not be done.
 fn forget_gone(home: &Home) -> Vec<FileError> {
-    // Read once the first question was listed, and so after that was asked.
+    // Read only once all questions are listed, and so after each of their runs was claimed.
     let continuations = LazyCell::new(|| Continuations::read(home));
     let is_gone = |run: &RunId| {
-        let name = continuations.as_ref().map(|known| known.workbench_of(run));
-        name.is_ok_and(|name| !is_any_unfinished(home, name) && !Workbench::named(home, name).exists())
+        let is_gone = |known: &Continuations| {
+            !is_any_unfinished(home, known.workbench_of(run)) && known.is_workbench_gone(home, run)
+        };
+        continuations.as_ref().is_ok_and(is_gone)
     };
     let mut errors = question::state::tidy(home, is_gone);
     // Last: it tells the workbenches of the others.
@@ -328,15 +330,19 @@ fn remove_pins_of_gone_runs(home: &Home) -> Vec<(RunId, FileError)> {
     let mut pins = pin::list(home).unwrap_or_default();
     // In this order: a process that records an end may make the workbench again before the entry goes.
     pins.retain(|run| !is_any_unfinished(home, run) && !Workbench::named(home, run).exists());
-    pins.into_iter().filter_map(|run| pin::unpin(home, &run).err().map(|error| (run, error))).collect()
+    let remove = |run: RunId| {
+        let removed = atomic_file::remove_if_present(&Workbench::named(home, &run).pin_file(home));
+        removed.err().map(|error| (run, error))
+    };
+    pins.into_iter().filter_map(remove).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::home::atomic_file;
     use crate::home::config::Config;
     use crate::run::context::Program;
+    use crate::run::continuation::Continuation;
     use crate::run::record::Outcome;
     use crate::run::status::Status;
 
@@ -392,5 +398,21 @@ mod tests {
         std::fs::create_dir(home.workbenches()).unwrap();
         remove_pins_of_gone_runs(&home);
         assert!(!pin::is_pinned(&home, &Workbench::named(&home, &run)));
+    }
+
+    #[test]
+    fn a_pin_that_pins_nothing_takes_no_other_along() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let [first, next]: [RunId; 2] = ["a-1", "a-5"].map(|run| run.parse().unwrap());
+        Workbench::named(&home, &first).make().unwrap();
+        let claimed = Continuation::now(&next, &first, &first);
+        assert!(claimed.create(&home).unwrap());
+        claimed.link(&home).unwrap();
+        pin::pin(&home, &next).unwrap();
+        // By hand: pins have the names of workbenches.
+        std::fs::write(home.pins().join("a-5"), "").unwrap();
+        assert!(remove_pins_of_gone_runs(&home).is_empty());
+        assert!(pin::list(&home).unwrap().iter().eq([&first]));
     }
 }

@@ -136,7 +136,7 @@ fn chain(home: &Home, workbench: &RunId) -> Result<Vec<Continuation>, RecordErro
     while let Some(next) = after(home, chain.last().map_or(workbench, |last| &last.run))? {
         chain.push(next);
         if chain.len() == MAX_CHAIN {
-            let damage = format_args!("{MAX_CHAIN} runs and more continue each other");
+            let damage = format_args!("more than {MAX_CHAIN} runs continue each other");
             return Err(FileError::damaged(&file(home, workbench), damage).into());
         }
     }

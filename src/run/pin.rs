@@ -67,7 +67,7 @@ fn file(home: &Home, run: &RunId) -> Result<PathBuf, FileError> {
     Ok(Workbench::named(home, Continuations::read(home)?.workbench_of(run)).pin_file(home))
 }
 
-/// Lists the pinned workbenches by the runs that they were made for. Any file with the name of a run pins it: a person may make one by hand.
+/// Lists the pinned workbenches by the runs that they were made for. Any file with such a name is a pin: a person may make one by hand.
 ///
 /// # Errors
 /// The folder is there and cannot be listed: then nothing may be removed.

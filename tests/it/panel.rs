@@ -28,7 +28,7 @@ fn tools(server: &mut Server) -> BTreeMap<String, Value> {
     listed["tools"].as_array().unwrap().iter().map(|tool| (text(&tool["name"]), tool.clone())).collect()
 }
 
-/// Returns the summary once the home's health was checked, which takes a moment after the start.
+/// Returns the summary once the home's health has been checked, which takes a moment after the start.
 fn checked_summary(server: &mut Server, arguments: Value) -> Value {
     wait_for(PATIENCE, "a summary with the home's health", || {
         let summary = server.ok("show_dashboard", arguments.clone());

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use rustix::fs::statvfs;
 use serde::Serialize;
 
+use super::WAIT;
 use super::content::{Content, Row};
-use super::kept::Background;
-use super::{END, WAIT};
+use super::kept::{Background, END};
 use crate::clock::UnixSeconds;
 use crate::janitor::cleanup::dry_run;
 use crate::janitor::report::{CleanupReport, Kept, Killed, Removed};

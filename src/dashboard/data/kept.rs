@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::clock::UnixSeconds;
 
+/// Until when something holds that does not change with the time.
+pub(super) const END: UnixSeconds = UnixSeconds(u64::MAX);
+
 /// Something that stays as it is while its mark does, and until a time.
 #[derive(Debug)]
 pub(super) struct Kept<T> {
@@ -15,7 +18,7 @@ pub(super) struct Kept<T> {
 
 impl<T> Default for Kept<T> {
     fn default() -> Self {
-        Self { value: None, mark: None, until: UnixSeconds(u64::MAX) }
+        Self { value: None, mark: None, until: END }
     }
 }
 
@@ -86,7 +89,7 @@ struct Slot<T> {
 
 impl<T> Default for Background<T> {
     fn default() -> Self {
-        let slot = Slot { value: None, mark: None, until: UnixSeconds(u64::MAX), computed: None, is_running: false };
+        let slot = Slot { value: None, mark: None, until: END, computed: None, is_running: false };
         Self(Arc::new(Shared { slot: Mutex::new(slot), done: Condvar::new() }))
     }
 }
@@ -146,8 +149,6 @@ impl<T: Send + Sync + 'static> Background<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const END: UnixSeconds = UnixSeconds(u64::MAX);
 
     #[test]
     fn it_is_computed_again_on_a_change_but_not_for_more_than_its_share_of_the_time() {

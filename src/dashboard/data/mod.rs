@@ -32,7 +32,7 @@ use self::calendar::Calendar;
 use self::cleanup::{Cleanup, Forecast};
 use self::content::Content;
 use self::ended::EndedRun;
-use self::kept::{Background, Kept};
+use self::kept::{Background, END, Kept};
 use self::live::LiveRun;
 use self::on_disk::OnDisk;
 use self::past::PastRuns;
@@ -381,9 +381,6 @@ impl Unrecorded {
 
 /// How long a poll waits for what is made in the background. In a home of usual size it is there at once.
 const WAIT: Duration = Duration::from_millis(300);
-
-/// For what does not change with the time.
-const END: UnixSeconds = UnixSeconds(u64::MAX);
 
 /// Keeps the words of an error.
 fn note<T>(unread: &mut BTreeSet<String>, result: Result<T, FileError>) -> Option<T> {

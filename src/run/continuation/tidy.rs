@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use super::index::Continuations;
-use super::{Continuation, is_any_unfinished, withdraw};
+use super::{Continuation, after, is_any_unfinished, withdraw};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, Mode};
@@ -15,11 +15,14 @@ use crate::run::workbench::Workbench;
 /// Forgets what is over, and makes links that are missing; returns what could not be done. The caller holds the lock of a sweep, so
 /// that no workbench is in the trash only for a moment.
 pub(crate) fn tidy(home: &Home) -> Vec<FileError> {
-    let known = match Continuations::read(home) {
-        Ok(known) if known.iter().next().is_none() => return Vec::new(),
-        Ok(known) => known,
-        Err(error) => return vec![error],
-    };
+    match Continuations::read(home) {
+        Ok(known) if known.is_empty() => Vec::new(),
+        Ok(known) => tidy_all(home, &known),
+        Err(error) => vec![error],
+    }
+}
+
+fn tidy_all(home: &Home, known: &Continuations) -> Vec<FileError> {
     // Held, a claim is under way; the next sweep looks again.
     let Ok(_lock) = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, Duration::ZERO) else {
         return Vec::new();
@@ -27,6 +30,10 @@ pub(crate) fn tidy(home: &Home) -> Vec<FileError> {
     let mut errors = Vec::new();
     // The last ones first: a chain that lacks its beginning would not be found any more.
     for one in known.iter().rev() {
+        // Before the lock was there, another run may have taken the place of one that never came to be.
+        if !after(home, &one.continues).is_ok_and(|now| now.as_ref() == Some(one)) {
+            continue;
+        }
         let done = if is_over(home, one) { withdraw(home, &one.run, &one.continues) } else { one.link(home) };
         errors.extend(done.err());
     }
@@ -108,5 +115,18 @@ mod tests {
         assert!(tidy(&home).is_empty() && !is_continued(&home, &id("a-5")));
         assert!(home.workbenches().join("a-9").symlink_metadata().is_err());
         assert!(is_continued(&home, &id("a-1")), "its own came to be");
+    }
+
+    #[test]
+    fn a_run_that_took_the_place_of_another_meanwhile_keeps_it() {
+        let (_dir, home, _) = chain();
+        ended(&home, "a-5");
+        let before = Continuations::read(&home).unwrap();
+        withdraw(&home, &id("a-9"), &id("a-5")).unwrap();
+        let claimed = Continuation::now(&id("a-10"), &id("a-5"), &id("a-1"));
+        assert!(claimed.create(&home).unwrap());
+        assert!(tidy_all(&home, &before).is_empty());
+        assert_eq!(after(&home, &id("a-5")).unwrap(), Some(claimed));
+        assert!(home.workbenches().join("a-9").symlink_metadata().is_err());
     }
 }

@@ -58,7 +58,7 @@ fn crash_the_controller(after: Duration) {
 }
 
 /// A controller gives the numbers of the jobs that it forgot a second time, and a node that knows such a number refuses the job. Here
-/// they go to jobs that wait: each check that got one would only be repeated after a pause twice as long as the one before.
+/// they go to jobs that wait: each check that got one would be repeated only after a pause twice as long as the one before.
 fn give_away_numbers(cluster: &Cluster, count: usize) {
     for _ in 0..count {
         wait_until("a job that waits", || cluster.run("sbatch", ["--hold", "--wrap=true"]).code == Some(0));
