@@ -12,10 +12,16 @@ pub fn descendants(of: ProcessId) -> Result<Vec<Process>, ScanError> {
 /// Returns the processes that belong to the run with this cookie and are below those that are known to, or are these; never
 /// ourselves. It looks twice, because one look can miss a process that hands over to its child.
 pub fn members_below(cookie: &Cookie, known: &HashSet<ProcessId>) -> Result<Vec<Process>, ScanError> {
-    let mut members = Scan::take_below(known)?.members(cookie, known);
-    let more = Scan::take_below(known)?.members(cookie, known);
-    members.extend(more.into_iter().filter(|process| !members.contains(process)).collect::<Vec<_>>());
-    Ok(members)
+    let members = Scan::take_below(known)?.members(cookie, known);
+    Ok(both(members, Scan::take_below(known)?.members(cookie, known)))
+}
+
+/// Joins what two looks saw. A process that became another program in between is one, and the later sight counts.
+fn both(mut earlier: Vec<Process>, later: Vec<Process>) -> Vec<Process> {
+    let again: HashSet<ProcessId> = later.iter().map(|process| process.id).collect();
+    earlier.retain(|process| !again.contains(&process.id));
+    earlier.extend(later);
+    earlier
 }
 
 /// Returns those descendants of this process that only their parents identify: they carry no cookie, or hide their
@@ -31,6 +37,14 @@ mod tests {
     use crate::process_tree::COOKIE_VARIABLE;
     use std::process::{Command, Stdio};
     use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_process_that_becomes_another_program_is_one() {
+        let process = |pid, name: &str| Process { id: ProcessId { pid, start: 1 }, name: name.to_owned() };
+        let earlier = vec![process(7, "sh"), process(8, "sh")];
+        let later = vec![process(8, "sleep"), process(9, "sh")];
+        assert_eq!(both(earlier, later), [process(7, "sh"), process(8, "sleep"), process(9, "sh")]);
+    }
 
     #[test]
     fn what_is_below_is_found_with_and_without_a_mark() {
