@@ -1,7 +1,8 @@
 //! The calendar day of a moment in a time zone, by which daily ceilings count.
 
+use jiff::Timestamp;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
 
 use super::zone;
 use crate::clock::UnixSeconds;
@@ -35,10 +36,19 @@ impl Day {
 
     fn on_the_calendar(zone: &TimeZone, moment: UnixSeconds) -> Option<Self> {
         let now = Timestamp::from_second(i64::try_from(moment.0).ok()?).ok()?.to_zoned(zone.clone());
-        let today = now.start_of_day().ok()?;
-        let tomorrow = now.tomorrow().ok()?.start_of_day().ok()?;
-        let secs = |moment: &Zoned| u64::try_from(moment.timestamp().as_second()).ok().map(UnixSeconds);
-        let day = Self { start: secs(&today)?, end: secs(&tomorrow)? };
+        // By the date: a clock change may skip this time of day tomorrow.
+        let start_of = |date: Date| {
+            let start = date.to_zoned(zone.clone()).ok()?.start_of_day().ok()?;
+            Some(UnixSeconds(u64::try_from(start.timestamp().as_second()).unwrap_or(0)))
+        };
+        let (today, tomorrow) = (now.date(), now.date().tomorrow().ok()?);
+        let midnight = start_of(tomorrow)?;
+        let day = if moment < midnight {
+            Self { start: start_of(today)?, end: midnight }
+        } else {
+            // The clock went back over midnight, and it is the end of today again.
+            Self { start: midnight, end: start_of(tomorrow.tomorrow().ok()?)? }
+        };
         day.contains(moment).then_some(day)
     }
 
@@ -71,6 +81,11 @@ mod tests {
             ("Europe/Berlin", "2026-10-25T12:00:00Z", "2026-10-24T22:00:00Z", 25),
             // At midnight: the day begins at 1 o'clock.
             ("America/Asuncion", "2023-10-01T12:00:00Z", "2023-10-01T04:00:00Z", 23),
+            // Up to midnight: this time of day does not exist tomorrow, which has 23 hours.
+            ("America/Nuuk", "2084-03-25T01:59:59Z", "2084-03-24T02:00:00Z", 24),
+            ("America/Nuuk", "2084-03-26T00:59:59Z", "2084-03-25T02:00:00Z", 23),
+            // Back over midnight by two hours: the end of a day comes again, in the next one.
+            ("America/St_Johns", "1988-10-30T02:59:59Z", "1988-10-30T01:30:00Z", 26),
         ];
         for (zone, moment, start, hours) in cases {
             let day = Day::of_routine(Some(zone), at(moment));
@@ -86,18 +101,32 @@ mod tests {
         assert!(far.contains(UnixSeconds(u64::MAX / 2)));
     }
 
+    /// Before these, a day may begin before the epoch.
+    const FIRST_WHOLE_DAYS: u64 = 4 * DAY_SECS;
+
     proptest! {
         #[test]
-        fn days_follow_one_another_without_a_gap(pick: prop::sample::Index, moment in 0..4_102_444_800_u64) {
+        fn days_follow_one_another_without_a_gap(
+            pick: prop::sample::Index,
+            moment in FIRST_WHOLE_DAYS..4_102_444_800_u64,
+            secs_off in -50 * 3600..50 * 3600_i64,
+        ) {
             let database = TimeZoneDatabase::bundled();
             let zones: Vec<_> = database.available().collect();
             let zone = database.get(zones[pick.index(zones.len())].as_str()).unwrap();
-            let day = Day::of(&zone, UnixSeconds(moment));
-            prop_assert!(day.contains(UnixSeconds(moment)));
-            prop_assert_eq!(Day::of(&zone, UnixSeconds(day.end.0 - 1)), day);
-            prop_assert_eq!(Day::of(&zone, day.start), day);
-            prop_assert_eq!(Day::of(&zone, day.end).start, day.end);
-            prop_assert!((20..=28).contains(&((day.end.0 - day.start.0) / 3600)));
+            // A day of no note, and one about a change of the clocks.
+            let somewhere = Timestamp::from_second(i64::try_from(moment).unwrap()).unwrap();
+            let change = zone.following(somewhere).next().map_or(somewhere, |change| change.timestamp());
+            let about_it = u64::try_from(change.as_second() + secs_off).unwrap();
+            for moment in [moment, about_it] {
+                let day = Day::of(&zone, UnixSeconds(moment));
+                prop_assert!(day.contains(UnixSeconds(moment)));
+                prop_assert_eq!(Day::of(&zone, UnixSeconds(day.end.0 - 1)), day);
+                prop_assert_eq!(Day::of(&zone, day.start), day);
+                prop_assert_eq!(Day::of(&zone, day.end).start, day.end);
+                // Vostok moved its clocks by seven hours.
+                prop_assert!((17..=31).contains(&((day.end.0 - day.start.0) / 3600)));
+            }
         }
     }
 }
