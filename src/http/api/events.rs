@@ -179,7 +179,17 @@ impl hyper::body::Body for Stream {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
+
+    fn wait_until(what: &str, condition: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !condition() {
+            assert!(Instant::now() < deadline, "not within 30 s: {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 
     #[test]
     fn an_event_names_its_topics_by_their_uris() {
@@ -210,18 +220,13 @@ mod tests {
         assert!(Arc::ptr_eq(&one._feed, &other._feed));
         std::fs::create_dir(app.home.routines().join("a")).unwrap();
         one._feed.look();
+        // The thread may be at a look that found it first.
         for listening in [&one, &other] {
-            assert!(lock(&listening.listener.changed).contains(&Topic::Lists));
+            wait_until("the client has the change", || lock(&listening.listener.changed).contains(&Topic::Lists));
         }
         drop(other);
         let feed = Arc::downgrade(&one._feed);
-        one._feed.survey.lock().unwrap().look();
         drop(one);
-        // The thread may be at a look.
-        let until = std::time::Instant::now() + Duration::from_secs(30);
-        while feed.upgrade().is_some() {
-            assert!(std::time::Instant::now() < until);
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_until("nothing is looked at", || feed.upgrade().is_none());
     }
 }
