@@ -114,7 +114,7 @@ mod tests {
             let database = TimeZoneDatabase::bundled();
             let zones: Vec<_> = database.available().collect();
             let zone = database.get(zones[pick.index(zones.len())].as_str()).unwrap();
-            // A day of no note, and one about a change of the clocks.
+            // Any moment, and one near a change of the clocks.
             let somewhere = Timestamp::from_second(i64::try_from(moment).unwrap()).unwrap();
             let change = zone.following(somewhere).next().map_or(somewhere, |change| change.timestamp());
             let about_it = u64::try_from(change.as_second() + secs_off).unwrap();
