@@ -26,8 +26,7 @@ echo 17`,
 
 export class ClusterHome extends Home {
     constructor() {
-        // The page shows a job as it was at the watchdog's last look, which is half a minute old at most otherwise.
-        super('engine = "slurm"\nslurm_partitions = ["gpu"]\nwatchdog_interval_secs = 1\n');
+        super('engine = "slurm"\nslurm_partitions = ["gpu"]\n');
         this.job = join(this.folder, 'job');
         const bin = join(this.folder, 'bin');
         for (const folder of [this.job, bin]) mkdirSync(folder);
